@@ -1,0 +1,102 @@
+# Needs python3 (3.11 or later) and make; everything else goes into .venv, in exact versions.
+#
+#   make demo    a shop's jobs live through a virtual week
+#   make test    all tests
+#   make help    the rest
+
+PYTHON ?= python3
+VENV ?= .venv
+# The interpreters of `make test-versions`; those that this machine lacks are named and passed over.
+PYTHONS ?= python3.11 python3.12 python3.13 python3.14
+# Handed to pytest: make test PYTEST_ARGS="tests/store -x"
+PYTEST_ARGS ?=
+DEMO ?= -m scenarios.shop
+BENCH ?= -m benchmarks
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# The lower bound stands once, in pyproject.toml.
+REDIS_LOWEST := $(shell sed -n 's/^ *"redis>=\([0-9.]*\),.*/\1/p' pyproject.toml)
+REDIS_LOWEST_READY := .venv-redis-$(REDIS_LOWEST)/.ready
+# The newest redis-py that SAQ accepts.
+REDIS_BENCH := 7.4.1
+BENCH_READY := .venv-bench/.ready
+SOURCES := queuekit pytest_plugin tests scenarios benchmarks docs conftest.py
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test quick lint format types test-redis-lowest test-versions bench dist constraints clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || sed -n 's/^\([a-z-]*\):.*## /  make \1  /p' Makefile
+
+demo: $(READY) ## a shop's jobs live through a virtual week
+	@$(BIN)/python $(DEMO)
+
+test: $(READY) ## all tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+quick: $(READY) ## the tests that take less than a quarter of a second each
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+lint: $(READY) ## style, formatting, floors
+	$(BIN)/ruff check $(wildcard $(SOURCES))
+	$(BIN)/ruff format --check $(wildcard $(SOURCES))
+	$(BIN)/lint-imports --no-logo
+
+format: $(READY) ## mend what ruff can mend
+	$(BIN)/ruff check --fix $(wildcard $(SOURCES))
+	$(BIN)/ruff format $(wildcard $(SOURCES))
+
+types: $(READY) ## mypy --strict
+	$(BIN)/mypy
+
+test-redis-lowest: $(REDIS_LOWEST_READY) ## the suite on the lowest redis-py that we promise
+	$(<D)/bin/python -m pytest -m "not slow" --ignore=tests/house $(PYTEST_ARGS)
+
+test-versions: ## the suite on each Python that this machine has
+	@ran=; \
+	for python in $(PYTHONS); do \
+	  if ! $$python -c '' 2>/dev/null; then echo "== $$python: not on this machine, passed over"; continue; fi; \
+	  echo "== $$python"; ran=yes; \
+	  $(MAKE) --no-print-directory test PYTHON=$$python VENV=.venv-$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])') || exit 1; \
+	done; \
+	[ -n "$$ran" ] || { echo "None of $(PYTHONS) is here. Name one: make test-versions PYTHONS=python3"; exit 1; }
+
+bench: $(BENCH_READY) ## side by side with the peers
+	$(<D)/bin/python $(BENCH)
+
+dist: $(READY) ## wheel and sdist, into dist/
+	$(BIN)/python -m hatchling build -d dist
+
+constraints: ## choose the newest versions anew and write constraints.txt (with Python 3.11)
+	PYTHON="$(PYTHON)" sh .ci/constraints
+
+clean: ## remove all that was made
+	rm -rf .venv .venv-* dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+
+# --- Environments: made again only when what they are made of changes -------------------------------
+
+# $(call environment,python,folder,constraints,extras)
+define environment
+@$(1) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "queuekit needs Python 3.11 or later; $(1) is $$($(1) --version 2>&1). Name another: make PYTHON=python3.12"; exit 1; }
+@[ ! -e $(2) ] || [ -f $(2)/pyvenv.cfg ] || { echo "$(2) exists and is no virtual environment: it stays as it is. Name another: make VENV=.venv"; exit 1; }
+@echo "Setting up $(2) (once)"
+@$(1) -m venv --clear $(2)
+@$(2)/bin/python -m pip install --quiet --disable-pip-version-check -c $(3) -e '.[$(4)]'
+@touch $@
+endef
+
+$(READY): pyproject.toml constraints.txt
+	$(call environment,$(PYTHON),$(VENV),constraints.txt,dev)
+
+$(REDIS_LOWEST_READY): pyproject.toml .venv-redis-$(REDIS_LOWEST).txt
+	$(call environment,$(PYTHON),.venv-redis-$(REDIS_LOWEST),.venv-redis-$(REDIS_LOWEST).txt,dev)
+
+$(BENCH_READY): pyproject.toml .venv-redis-$(REDIS_BENCH).txt
+	$(call environment,$(PYTHON),.venv-bench,.venv-redis-$(REDIS_BENCH).txt,bench)
+
+# constraints.txt with another redis-py
+.venv-redis-%.txt: constraints.txt
+	@{ grep -v '^redis==' constraints.txt; echo 'redis==$*'; } > $@

@@ -1,0 +1,24 @@
+"""queuekit: a job queue on Redis, and a world in which its jobs are tested.
+
+The floors; each imports only those below it:
+
+    5  cli, __main__
+    4  simulation/                     virtual time, simulated network, traces
+    3  worker, upkeep, execution       running jobs
+       queue, sync, registry           the queue as applications see it
+    2  store/                          the only place that knows Redis
+    1  lifecycle, cron, options        rules: values in, values out
+    0  environment, types, errors, text, job
+"""
+
+from queuekit.job import CronJob as CronJob
+from queuekit.job import Job as Job
+from queuekit.job import JobError as JobError
+from queuekit.job import Status as Status
+from queuekit.queue import Queue as Queue
+from queuekit.types import Context as Context
+from queuekit.worker import Worker as Worker
+
+__all__ = ["Context", "CronJob", "Job", "JobError", "Queue", "Status", "Worker"]
+
+__version__ = "0.1.0"

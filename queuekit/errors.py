@@ -1,0 +1,72 @@
+"""Every error that queuekit raises on purpose: what happened, what was expected, what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class QueuekitError(Exception):
+    """The family of queuekit's own errors."""
+
+
+class InvalidUrlError(QueuekitError, ValueError):
+    """The address of a queue is not one that queuekit can connect to."""
+
+
+class MissingDependencyError(QueuekitError, ImportError):
+    """Something optional is needed and not installed; the message has the command."""
+
+
+class InvalidOptionError(QueuekitError, ValueError):
+    """An option of a job, queue, worker or cron job has a value that can never work."""
+
+
+class InvalidOptionTypeError(QueuekitError, TypeError):
+    """An option or argument has a type that can never work."""
+
+
+class NotSerializableError(QueuekitError, TypeError):
+    """Arguments, meta or a result hold something that cannot be written down."""
+
+
+class JobNotFoundError(QueuekitError, RuntimeError):
+    """There is no job of that key: it never was, or its record has expired."""
+
+
+class JobStateError(QueuekitError, RuntimeError):
+    """A job's status does not allow the move that was asked for."""
+
+
+class LeaseLostError(QueuekitError, RuntimeError):
+    """This run no longer holds its job: its lease ended, so it can change nothing of it."""
+
+
+class TaskTimeoutError(QueuekitError, TimeoutError):
+    """A task ran longer than its job's `timeout`."""
+
+
+class HeartbeatMissedError(QueuekitError, TimeoutError):
+    """A task did not call `job.update()` within its job's `heartbeat`."""
+
+
+class UnknownFunctionError(QueuekitError, LookupError):
+    """A job names a function that its worker was not given."""
+
+
+class TaskFailure(QueuekitError):
+    """The failure of an earlier attempt, rebuilt from the job's record.
+
+    `ctx["exception"]` of a retry is always of this type, whichever process ran the attempt before.
+    """
+
+    def __init__(self, type_name: str, message: str, traceback: str | None = None) -> None:
+        super().__init__(f"{type_name}: {message}" if message else type_name)
+        self.type_name = type_name
+        "The class of the original exception, as `module.QualName` (built-ins without module)."
+        self.message = message
+        "Its text."
+        self.traceback = traceback
+        "Its traceback as text, at most 32 KiB."
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.type_name, self.message, self.traceback)

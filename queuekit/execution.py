@@ -1,0 +1,357 @@
+"""One job, from its claim to its commit, as named steps.
+
+    claimed -> before_process -> the task, under its limits -> ended -> commit -> after_process
+
+A run ends in one of these ways, and the first reason wins: its task returns or raises; its timeout
+or heartbeat passes; its job is aborted; its worker shuts down and hands the job back; its lease is
+lost. Whatever ends a run, its task is cancelled and given `cancellation_hard_deadline_s`; a task
+that ignores that is abandoned: its slot is freed, and that is logged and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import traceback
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from queuekit import lifecycle
+from queuekit.environment import environment
+from queuekit.errors import (
+    HeartbeatMissedError,
+    NotSerializableError,
+    QueuekitError,
+    TaskFailure,
+    TaskTimeoutError,
+    UnknownFunctionError,
+)
+from queuekit.job import Job, Status
+from queuekit.lifecycle import Event
+from queuekit.queue import policy_of
+from queuekit.store.codec import encode_exception
+from queuekit.store.redis import STORE_ERRORS, Move
+from queuekit.sync import TASK_LOOP
+from queuekit.text import clip_error
+
+if TYPE_CHECKING:
+    from queuekit.types import Context
+    from queuekit.worker import Worker
+
+logger = logging.getLogger("queuekit")
+
+COMMIT_RETRY_S = 0.2
+"Between two tries to commit while Redis is away. It goes on until the lease ends."
+
+TARGETS = {
+    Event.COMPLETED: Status.COMPLETE,
+    Event.FAILED: Status.FAILED,
+    Event.RETRIED: Status.QUEUED,
+    Event.RELEASED: Status.QUEUED,
+    Event.ABORTED: Status.ABORTED,
+}
+
+
+class Interrupted(Exception):  # noqa: N818 (a signal between two methods, not an error)
+    """The run is to end for a reason outside the task."""
+
+    def __init__(self, event: Event, reason: str) -> None:
+        super().__init__(reason)
+        self.event = event
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended, and what is to be stored of it."""
+
+    event: Event
+    result: bytes = b""
+    error: str = ""
+    exception: BaseException | None = None
+    delay_ms: int = 0
+
+
+class Execution:
+    """One run of a job that this worker holds."""
+
+    def __init__(self, worker: Worker[Any], job: Job, previous: TaskFailure | None) -> None:
+        self.job = job
+        self.lease_end = environment().monotonic() + worker.lease_s
+        "On this process's monotonic clock; each renewal moves it."
+        self._worker = worker
+        self._interruption: Interrupted | None = None
+        self._interrupted = asyncio.Event()
+        self._last_beat = 0.0
+        self._context = cast(
+            "Context",
+            {**worker.context, "queue": worker.queue, "job": job, "exception": previous},
+        )
+        job.on_update = self._beat
+
+    def interrupt(self, event: Event, reason: str) -> None:
+        """End the run from outside: ABORTED, RELEASED or LOST. The first reason wins, but a lost
+        lease overrules all: from then on nothing may be committed."""
+        if self._interruption is None or event is Event.LOST:
+            self._interruption = Interrupted(event, reason)
+        self._interrupted.set()
+
+    def _beat(self) -> None:
+        self._last_beat = environment().monotonic()
+
+    async def run(self) -> Outcome:
+        """The whole run. Never raises for what the application's code does."""
+        await self._show("claimed", worker=self._worker.id, attempt=self.job.attempts)
+        outcome = await self._attempt()
+        await self._show("ended", event=outcome.event.value)
+        outcome = await self._commit(outcome)
+        await self._after(outcome)
+        return outcome
+
+    async def _attempt(self) -> Outcome:
+        try:
+            function = self._function()
+            await self._guarded(self._before(), limited=False)
+            result = await self._guarded(self._call(function), limited=True)
+            return Outcome(Event.COMPLETED, result=self._encoded(result))
+        except Interrupted as interrupted:
+            return Outcome(interrupted.event, error=interrupted.reason)
+        except NotSerializableError as error:
+            # The task has run and may have done its work: it is not run again for its answer.
+            return Outcome(Event.FAILED, error=f"ran, but {error}", exception=error)
+        except Exception as error:
+            return self._failed(error)
+
+    def _function(self) -> Callable[..., Any]:
+        function = self._worker.functions.get(self.job.function)
+        if function is None:
+            known = ", ".join(sorted(self._worker.names)) or "none"
+            raise UnknownFunctionError(
+                f"there is no function {self.job.function!r} in this worker.\n"
+                f"  It has: {known}.\n"
+                "  Pass the function in functions= of the worker, or enqueue one that it has."
+            )
+        return function
+
+    def _encoded(self, result: Any) -> bytes:
+        if result is None:
+            return b""
+        try:
+            return self._worker.queue.codec.encode_value("result", result)
+        except ValueError as error:  # too large
+            raise NotSerializableError(str(error)) from error
+
+    async def _before(self) -> None:
+        for hook in self._worker.before_process:
+            await call(hook, self._context)
+
+    async def _call(self, function: Callable[..., Any]) -> Any:
+        await self._show("started", attempt=self.job.attempts)
+        return await call(function, self._context, **(self.job.kwargs or {}))
+
+    def _failed(self, error: Exception) -> Outcome:
+        job = self.job
+        text = _traceback_of(error)
+        event = lifecycle.after_failure(policy_of(job), job.failures + 1)
+        delay = 0
+        if event is Event.RETRIED:
+            delay = self._worker.queue.next_delay_ms(job, job.failures + job.losses + 1)
+        return Outcome(event, error=text, exception=error, delay_ms=delay)
+
+    async def _guarded(self, coroutine: Coroutine[Any, Any, Any], *, limited: bool) -> Any:
+        """The coroutine's result; it is cancelled when the run is interrupted or passes a limit."""
+        inner = asyncio.create_task(coroutine, name=f"task {self.job.key}")
+        stop = await self._watch(inner, limited=limited)
+        if stop is None:
+            if inner.cancelled():
+                raise QueuekitError("the task was cancelled, and not by its worker")
+            return inner.result()
+        await self._end(inner)
+        raise stop
+
+    async def _watch(self, inner: asyncio.Task[Any], *, limited: bool) -> Exception | None:
+        """Wait for the task; why it is to be stopped, or None when it ended by itself."""
+        began = self._last_beat = environment().monotonic()
+        interrupted = asyncio.create_task(self._interrupted.wait(), name=f"watch {self.job.key}")
+        try:
+            while True:
+                left, limit = self._time_left(began) if limited else (None, None)
+                try:
+                    await asyncio.wait(
+                        [inner, interrupted], timeout=left, return_when=asyncio.FIRST_COMPLETED
+                    )
+                except asyncio.CancelledError:
+                    # Whoever cancels the worker's tasks ends the worker: hand the job back.
+                    self.interrupt(Event.RELEASED, "cancelled")
+                if inner.done():
+                    return None
+                if self._interruption is not None:
+                    return self._interruption
+                if limit is not None and self._time_left(began)[0] == 0:
+                    return limit
+        finally:
+            interrupted.cancel()
+
+    def _time_left(self, began: float) -> tuple[float | None, Exception | None]:
+        """Seconds until the nearest limit, and the failure that it is."""
+        job, now = self.job, environment().monotonic()
+        limits: list[tuple[float, Exception]] = []
+        if job.timeout:
+            limits.append(
+                (
+                    began + job.timeout,
+                    TaskTimeoutError(f"{job.function} ran longer than its timeout of {job.timeout:g} s"),
+                )
+            )
+        if job.heartbeat:
+            limits.append(
+                (
+                    self._last_beat + job.heartbeat,
+                    HeartbeatMissedError(
+                        f"{job.function} did not call job.update() for {job.heartbeat:g} s"
+                    ),
+                )
+            )
+        if not limits:
+            return None, None
+        end, failure = min(limits, key=lambda limit: limit[0])
+        return max(0.0, end - now), failure
+
+    async def _end(self, inner: asyncio.Task[Any]) -> None:
+        """Cancel the task, and leave it behind if it does not end in time."""
+        inner.cancel()
+        deadline = self._worker.cancellation_hard_deadline_s
+        done, _ = await asyncio.wait([inner], timeout=deadline)
+        if done:
+            # Its own last words do not count any more, but must be heard, or asyncio complains.
+            inner.cancelled() or inner.exception()
+            return
+        self._worker.abandoned += 1
+        inner.add_done_callback(lambda task: task.cancelled() or task.exception())
+        logger.warning(
+            "job %r (%s) ignored its cancellation for %g s and is left running; its slot is freed",
+            self.job.key,
+            self.job.function,
+            deadline,
+        )
+        await self._show("abandoned")
+
+    async def _commit(self, outcome: Outcome) -> Outcome:
+        """Store the outcome, if the job is still ours. What came of it."""
+        if outcome.event is not Event.LOST and self.job.status is not Status.ACTIVE:
+            return outcome  # the task has called finish() or retry() itself
+        while outcome.event is not Event.LOST:
+            await self._show("committing", event=outcome.event.value)
+            verdict, word = await self._try_commit(self._move(outcome))
+            if verdict in ("ok", "done"):
+                break
+            if verdict == "aborting":
+                outcome = Outcome(Event.ABORTED, error=word, exception=outcome.exception)
+            else:
+                outcome = Outcome(Event.LOST, error=f"found {word}")
+        self._worker.account(self.job, outcome)
+        await self._show_committed(outcome)
+        return outcome
+
+    async def _show_committed(self, outcome: Outcome) -> None:
+        if not environment().watched:
+            return
+        codec = self._worker.queue.codec
+        await self._show(
+            "committed",
+            event=outcome.event.value,
+            attempt=self.job.attempts,
+            delay_ms=outcome.delay_ms,
+            exception=type(outcome.exception).__name__ if outcome.exception else "",
+            error=outcome.error,
+            result=codec.decode_value(outcome.result) if outcome.result else None,
+        )
+
+    def _move(self, outcome: Outcome) -> Move:
+        job = self.job
+        failed = outcome.event in (Event.FAILED, Event.RETRIED)
+        exception = encode_exception(outcome.exception) if outcome.exception else b""
+        released = outcome.event is Event.RELEASED
+        return Move(
+            job.key,
+            job.fence,
+            job.claim_id,
+            TARGETS[outcome.event],
+            delay_ms=outcome.delay_ms,
+            ttl_ms=job.ttl * 1000,
+            charge="failures" if failed else "",
+            front=released,
+            result=outcome.result,
+            error=b"" if released else clip_error(outcome.error),
+            exception=exception,
+        )
+
+    async def _try_commit(self, move: Move) -> tuple[str, str]:
+        """Commit, again and again while Redis is away, as long as the lease may still hold."""
+        while True:
+            try:
+                [verdict] = await self._worker.queue.store.commit([move])
+            except STORE_ERRORS as error:
+                if environment().monotonic() + COMMIT_RETRY_S >= self.lease_end:
+                    return "lost", f"no answer from Redis ({type(error).__name__}) until the lease ended"
+                await asyncio.sleep(COMMIT_RETRY_S)
+            else:
+                return verdict
+
+    async def _after(self, outcome: Outcome) -> None:
+        self._context["exception"] = outcome.exception
+        for hook in self._worker.after_process:
+            try:
+                await call(hook, self._context)
+            except Exception:  # the job has ended already: nothing of it changes any more
+                logger.exception("after_process of job %r raised", self.job.key)
+
+    async def _show(self, moment: str, **details: object) -> None:
+        world = environment()
+        if world.watched:
+            job = self.job
+            await world.step(
+                moment, key=job.key, function=job.function, queue=self._worker.queue.name, **details
+            )
+
+
+def _traceback_of(error: BaseException) -> str:
+    """Its traceback as text, from the application's first frame on."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_frame.f_globals.get("__name__") in _OUR_FRAMES:
+        frame = frame.tb_next
+    return "".join(traceback.format_exception(type(error), error, frame or error.__traceback__))
+
+
+_OUR_FRAMES = (__name__, "queuekit.environment", "queuekit.simulation.threads")
+
+
+async def call(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+    """Await an async function, or run a sync one in a thread with this task's context variables."""
+    if is_async(function):
+        return await function(*arguments, **keywords)
+    token = TASK_LOOP.set(asyncio.get_running_loop())  # seen by the thread, and by nobody else
+    future = environment().run_in_thread(partial(function, *arguments, **keywords))
+    TASK_LOOP.reset(token)
+    try:
+        result = await asyncio.shield(future)
+    except asyncio.CancelledError:
+        # A thread cannot be cancelled. Wait for it, so that it is not left running unnoticed;
+        # whoever cancelled us stops waiting at the hard deadline.
+        if not future.done():
+            await asyncio.wait([future])
+        future.cancelled() or future.exception()
+        raise
+    return await result if inspect.isawaitable(result) else result
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling it gives a coroutine; looks through partials and callable objects."""
+    while isinstance(function, partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 (its kind is asked, not whether it is there)
+    )

@@ -1,0 +1,566 @@
+"""The queue as applications see it: enqueue, wait for results, look, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from queuekit import lifecycle
+from queuekit.environment import background, environment
+from queuekit.errors import (
+    InvalidOptionError,
+    InvalidOptionTypeError,
+    JobNotFoundError,
+    LeaseLostError,
+)
+from queuekit.job import (
+    TERMINAL_STATUSES,
+    UNSUCCESSFUL_TERMINAL_STATUSES,
+    Job,
+    JobError,
+    Status,
+)
+from queuekit.lifecycle import Event, RetryPolicy
+from queuekit.options import check_queue_name, due_of, make_job
+from queuekit.store.codec import Codec
+from queuekit.store.hints import FALLBACK_S
+from queuekit.store.redis import BATCH, Move, NewJob, Store
+from queuekit.text import clip_error
+
+if TYPE_CHECKING:
+    from queuekit.sync import SyncQueue
+    from queuekit.types import (
+        BeforeEnqueueType,
+        CountKind,
+        DumpType,
+        ListenCallback,
+        LoadType,
+        QueueInfo,
+    )
+
+__all__ = ["JobError", "Queue"]
+
+
+class Queue:
+    """A queue of jobs in Redis.
+
+    Building one connects to nothing, so it may be done at import time; clients are made for the
+    loop (and the simulated world) in which it is used.
+
+    Args:
+        url: `redis://`, `rediss://`, `unix://`, or `fakeredis://` for a server inside this process.
+        name: several queues share a Redis under different names.
+        dump, load: how calls, results and meta are written: any pair that takes a mapping to text or
+            bytes and back. JSON by default; a pickle would let whoever can write to Redis run code.
+        options: passed on to redis-py (`password=`, `ssl_ca_certs=`, ...).
+
+    Raises:
+        InvalidUrlError, MissingDependencyError, InvalidOptionError: see their messages.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        name: str = "default",
+        dump: DumpType | None = None,
+        load: LoadType | None = None,
+        **options: Any,
+    ) -> None:
+        if (dump is None) != (load is None):
+            raise InvalidOptionError("dump and load belong together: give both, or neither.")
+        self.name = check_queue_name(name)
+        self.codec = Codec(dump, load)
+        self.store = Store(url, name, options)
+        self._before_enqueues: dict[int, BeforeEnqueueType] = {}
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> Queue:
+        """A queue at this address: `Queue.from_url("redis://localhost", name="mails")`."""
+        return cls(url, **options)
+
+    def __repr__(self) -> str:
+        return f"Queue<name={self.name!r}, {self.store.connections!r}>"
+
+    @property
+    def sync(self) -> SyncQueue:
+        """The same methods, blocking: for sync tasks, views and scripts."""
+        from queuekit.sync import SyncQueue  # noqa: PLC0415 (asked for by its users only)
+
+        return SyncQueue(self)
+
+    async def connect(self) -> None:
+        """Check that the server can be reached. Not needed before use."""
+        await self.store.server_time_ms()
+
+    async def disconnect(self) -> None:
+        """Close this loop's connections. The queue can be used again."""
+        await self.store.connections.close()
+
+    def job_id(self, job_key: str) -> str:
+        """A job's name in full: queue and key."""
+        return f"{self.name}:{job_key}"
+
+    def register_before_enqueue(self, callback: BeforeEnqueueType) -> None:
+        """Await `callback(job)` before each enqueue; it may change the job, or refuse by raising."""
+        self._before_enqueues[id(callback)] = callback
+
+    def unregister_before_enqueue(self, callback: BeforeEnqueueType) -> None:
+        """Take it back."""
+        self._before_enqueues.pop(id(callback), None)
+
+    async def enqueue(
+        self, job_or_func: str | Callable[..., Any] | Job, /, **kwargs: Any
+    ) -> Job | None:
+        """Put a job into the queue.
+
+        Args:
+            job_or_func: the name of a task, the task, or a `Job`.
+            kwargs: options of the job (see `Job`) and arguments of the task. Arguments whose names
+                are those of options go into `kwargs={...}`:
+                `enqueue("ping", kwargs={"timeout": 3}, timeout=60)`.
+
+        Returns:
+            The job, or None when an unfinished job has its key.
+
+        Raises:
+            InvalidOptionError, InvalidOptionTypeError, NotSerializableError: before any write.
+            redis.RedisError: the server is away. If its answer got lost the job may be there;
+                enqueue with a `key` of your own to be able to repeat the call.
+        """
+        [job] = await self._enqueue_all([make_job(job_or_func, kwargs)])
+        return job
+
+    async def _enqueue_all(self, jobs: Sequence[Job]) -> list[Job | None]:
+        records = []
+        for job in jobs:
+            self._adopt(job)
+            for callback in list(self._before_enqueues.values()):
+                await callback(job)
+            due, delay = due_of(job.scheduled)
+            call = self.codec.encode_call(job)
+            records.append(NewJob(job.key, environment().new_id(), call, due, delay))
+        answers = await self.store.enqueue(records)
+        enqueued: list[Job | None] = []
+        for job, answer in zip(jobs, answers, strict=True):
+            taken = answer.verdict == "taken"
+            if not taken:
+                job.begin(answer.queued_ms)
+                job.scheduled = answer.due_ms / 1000 if answer.due_ms else 0
+                await self._show("enqueued", job, due_ms=answer.due_ms, kwargs=job.kwargs)
+            enqueued.append(None if taken else job)
+        return enqueued
+
+    def _adopt(self, job: Job) -> None:
+        if job.queue is not None and job.queue.name != self.name:
+            raise InvalidOptionError(
+                f"job {job.key!r} belongs to queue {job.queue.name!r}, not to {self.name!r}.\n"
+                "  Make a new Job for this queue."
+            )
+        job.queue = self
+
+    async def apply(
+        self,
+        job_or_func: str | Callable[..., Any] | Job,
+        timeout: float | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Enqueue a job and wait for its result.
+
+        `timeout` limits the wait, in seconds (None: no limit), and the job's own run too if it is
+        given, as in SAQ.
+
+        Raises:
+            JobError: it ended unsuccessfully; `error.job` is the job.
+            TimeoutError: it was not finished in time; it goes on.
+        """
+        [result] = await self.map(job_or_func, [kwargs], timeout=timeout)
+        return result
+
+    async def map(
+        self,
+        job_or_func: str | Callable[..., Any] | Job,
+        iter_kwargs: Iterable[dict[str, Any]],
+        timeout: float | None = None,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[Any]:
+        """Enqueue one job for each item, and wait for all results, in order.
+
+        Args:
+            job_or_func: a task or its name.
+            iter_kwargs: for each job what `enqueue` would take.
+            timeout: for the whole, in seconds; also the jobs' own when given.
+            return_exceptions: put a `JobError` into the list instead of raising the first one; the
+                other jobs go on either way.
+            kwargs: defaults for all jobs.
+        """
+        common = kwargs if timeout is None else {"timeout": timeout, **kwargs}
+        jobs = [make_job(job_or_func, {**common, **each}) for each in iter_kwargs]
+        if len({job.key for job in jobs}) < len(jobs):
+            raise InvalidOptionError("two jobs of one map() have the same key; each needs its own.")
+        async with asyncio.timeout(timeout or None):
+            await self._enqueue_all(jobs)
+            return await self._results([job.key for job in jobs], return_exceptions)
+
+    async def _results(self, keys: list[str], return_exceptions: bool) -> list[Any]:
+        results: dict[str, Any] = {}
+        async with contextlib.aclosing(self._finishing(keys)) as finishing:
+            async for job in finishing:
+                if job.status in UNSUCCESSFUL_TERMINAL_STATUSES:
+                    if not return_exceptions:
+                        raise JobError(job)
+                    results[job.key] = JobError(job)
+                else:
+                    results[job.key] = job.result
+        return [results.get(key) for key in keys]
+
+    async def _finishing(self, keys: Iterable[str]) -> AsyncGenerator[Job, None]:
+        """Each of these jobs once it is finished; those whose records are gone are left out."""
+        waiting = dict.fromkeys(keys)
+        async with self.store.connections.current().hints.watch(
+            [self.store.channel(key) for key in waiting]
+        ) as news:
+            while waiting:
+                news.clear()
+                for key, job in zip(list(waiting), await self.jobs(list(waiting)), strict=True):
+                    if job is None or job.finished:
+                        del waiting[key]
+                    if job is not None and job.finished:
+                        yield job
+                if waiting:
+                    await _news(news)
+
+    @contextlib.asynccontextmanager
+    async def batch(self) -> AsyncIterator[None]:
+        """Abort all jobs that were enqueued in the block if it raises."""
+        children: list[Job] = []
+
+        async def remember(job: Job) -> None:
+            children.append(job)
+
+        self.register_before_enqueue(remember)
+        try:
+            yield
+        except BaseException:
+            self.unregister_before_enqueue(remember)
+            # Those that have finished meanwhile refuse; the error of the block is what counts.
+            await asyncio.gather(
+                *(self.abort(child, "cancelled") for child in children), return_exceptions=True
+            )
+            raise
+        finally:
+            self.unregister_before_enqueue(remember)
+
+    async def job(self, job_key: str) -> Job | None:
+        """The job of that key, or None."""
+        [job] = await self.jobs([job_key])
+        return job
+
+    async def jobs(self, job_keys: Iterable[str]) -> list[Job | None]:
+        """The jobs of these keys, each or None, in order."""
+        keys = list(job_keys)
+        found: list[Job | None] = []
+        for key, stored in zip(keys, await self.store.read(keys), strict=True):
+            found.append(None if stored is None else self.decode(key, *stored))
+        return found
+
+    def decode(self, key: str, call: bytes | None, state: Sequence[bytes | None]) -> Job:
+        """A job of this queue from its record."""
+        job = self.codec.decode_job(key, call, state)
+        job.queue = self
+        return job
+
+    async def iter_jobs(
+        self, statuses: Iterable[Status] | None = None, batch_size: int = BATCH
+    ) -> AsyncIterator[Job]:
+        """All jobs of these statuses (None: of any), in no particular order, each once.
+
+        A job that moves while this runs is given in one of its statuses.
+        """
+        wanted = set(Status if statuses is None else statuses)
+        seen: set[str] = set()
+        # In the order in which jobs travel: one that moves on meanwhile is met further down.
+        for container in ("scheduled", "ready", "lease", "finished"):
+            offset = 0
+            while keys := await self.store.page(container, offset, batch_size):
+                offset += len(keys)
+                fresh = [key for key in keys if key not in seen]
+                seen.update(fresh)
+                for job in await self.jobs(fresh):
+                    if job is not None and job.status in wanted:
+                        yield job
+
+    async def count(self, kind: CountKind) -> int:
+        """How many jobs are `queued` (could start), `active`, `scheduled` or `incomplete` (all three)."""
+        counts = await self.store.counts()
+        counts["incomplete"] = sum(counts.values())
+        if kind not in counts:
+            raise ValueError(f"cannot count {kind!r}; a kind is one of {', '.join(counts)}.")
+        return counts[kind]
+
+    async def info(self, jobs: bool = False, offset: int = 0, limit: int = 10) -> QueueInfo:
+        """Counts, workers, and with `jobs` a page of unfinished jobs, active ones first."""
+        counts = await self.store.counts()
+        told = await self.store.workers(await self.store.server_time_ms())
+        page: list[dict[str, Any]] = []
+        if jobs:
+            keys: list[str] = []
+            for container in ("lease", "ready", "scheduled"):
+                keys += await self.store.page(container, 0, offset + limit)
+            page = [job.to_dict() for job in await self.jobs(keys[offset : offset + limit]) if job]
+        return {
+            "workers": {worker: json.loads(info) for worker, info in told.items()},
+            "name": self.name,
+            "queued": counts["queued"],
+            "active": counts["active"],
+            "scheduled": counts["scheduled"],
+            "jobs": page,
+        }
+
+    async def listen(
+        self, job_keys: Iterable[str], callback: ListenCallback, timeout: float | None = 10
+    ) -> None:
+        """Call `callback(key, status)` with each status seen of these jobs until it returns truth.
+
+        A job that passes through two statuses at once may be seen in the later one only. Ends by
+        itself when all jobs are finished or gone.
+
+        Raises:
+            TimeoutError: after `timeout` seconds (None or 0: no limit).
+        """
+        shown: dict[str, Status | None] = dict.fromkeys(job_keys)
+        channels = [self.store.channel(key) for key in shown]
+        async with (
+            asyncio.timeout(timeout or None),
+            self.store.connections.current().hints.watch(channels) as news,
+        ):
+            while True:
+                news.clear()
+                jobs = await self.jobs(shown)
+                for key, job in zip(shown, jobs, strict=True):
+                    if job is None or job.status is shown[key]:
+                        continue
+                    shown[key] = job.status
+                    stop = callback(key, job.status)
+                    if inspect.isawaitable(stop):
+                        stop = await stop
+                    if stop:
+                        return
+                if all(job is None or job.finished for job in jobs):
+                    return
+                await _news(news)
+
+    async def refresh(self, job: Job, until_complete: float | None = None) -> None:
+        """Read a job again: see `Job.refresh`."""
+        if until_complete is None:
+            job.replace(await self._existing(job))
+            return
+        if until_complete < 0:
+            raise InvalidOptionError(f"until_complete={until_complete!r} must not be negative.")
+        async with (
+            asyncio.timeout(until_complete or None),
+            contextlib.aclosing(self._finishing([job.key])) as finishing,
+        ):
+            async for finished in finishing:
+                job.replace(finished)
+                return
+        raise _missing(job)
+
+    async def _existing(self, job: Job) -> Job:
+        stored = await self.job(job.key)
+        if stored is None:
+            raise _missing(job)
+        return stored
+
+    async def abort(self, job: Job, error: str, ttl: float | None = None) -> None:
+        """Stop a job.
+
+        One that waits is aborted at once and never starts. One that runs is told to stop: its
+        status is `aborting` until its clean-up is done, then `aborted`, whatever it returns.
+
+        Args:
+            job: the job, or one of the same key.
+            error: why; becomes `job.error`.
+            ttl: accepted for compatibility with SAQ; the record is kept for the job's own ttl.
+
+        Raises:
+            JobStateError: it is finished. A finished job never changes.
+            JobNotFoundError: there is no such job.
+        """
+        del ttl
+        verdict = await self.store.abort(job.key, clip_error(error), job.ttl * 1000)
+        if verdict == "missing":
+            raise _missing(job)
+        if verdict.startswith("final "):
+            job.status = Status(verdict.removeprefix("final "))
+            raise lifecycle.refusal(job.key, job.status, "aborted")
+        job.status = Status(verdict)
+        job.error = error
+        await self._show(
+            "aborted" if verdict == "aborted" else "abort requested", job, reason=error
+        )
+
+    async def update(self, job: Job, **fields: Any) -> None:
+        """Store `progress` and `meta` of a job; called from its own run it is a heartbeat.
+
+        Raises:
+            LeaseLostError: this run no longer holds the job.
+            JobStateError: the job is finished.
+            JobNotFoundError: there is no such job.
+        """
+        unknown = set(fields) - {"progress", "meta"}
+        if unknown:
+            raise InvalidOptionTypeError(
+                f"{', '.join(sorted(unknown))} cannot be updated.\n"
+                "  What a run may store is progress= and meta=; a status changes by its moves."
+            )
+        for name, value in fields.items():
+            setattr(job, name, value)
+        progress = repr(float(job.progress)) if "progress" in fields else ""
+        meta = b""
+        if "meta" in fields:
+            meta = self.codec.encode_value("meta", job.meta)
+        verdict, status, touched = await self.store.update(
+            job.key, job.fence, job.claim_id, progress, meta
+        )
+        if verdict == "missing":
+            raise _missing(job)
+        if verdict == "lost":
+            raise LeaseLostError(
+                f"this run no longer holds job {job.key!r}, which is {status}: it can change nothing.\n"
+                "  Its worker did not renew the lease in time, so the job went on without it.\n"
+                "  Stop working; what was done must be safe to be done again."
+            )
+        if verdict == "final":
+            raise lifecycle.refusal(job.key, Status(status), "updated")
+        job.touched = touched
+        if job.on_update is not None:
+            job.on_update()
+        await self._show("updated", job, progress=job.progress)
+
+    async def finish(
+        self, job: Job, status: Status, *, result: Any = None, error: str | None = None
+    ) -> None:
+        """End a job from inside its own run. The task should return right after it.
+
+        Raises:
+            LeaseLostError: this run does not hold the job (any more).
+        """
+        if status not in TERMINAL_STATUSES:
+            raise InvalidOptionError(f"{status!r} is no end; a job finishes complete, failed or aborted.")
+        written = b"" if result is None else self.codec.encode_value("result", result)
+        if status is Status.ABORTED:
+            await self.abort(job, error or "aborted")
+        await self._commit_own(
+            job,
+            Move(
+                job.key,
+                job.fence,
+                job.claim_id,
+                status,
+                ttl_ms=job.ttl * 1000,
+                charge="failures" if status is Status.FAILED else "",
+                result=written,
+                error=clip_error(error or ""),
+            ),
+        )
+        job.result, job.error = result, error
+
+    async def retry(self, job: Job, error: str | None) -> None:
+        """Run a job again.
+
+        From inside its own run: put it back, charged as a failure, after its retry delay; the task
+        should return right after it. A finished job begins a new life under its key, its budget
+        untouched. One that waits, or runs elsewhere, is refused: it will run anyway.
+        """
+        if job.fence and not job.finished:
+            delay = self.next_delay_ms(job, job.failures + job.losses + 1)
+            await self._commit_own(
+                job,
+                Move(
+                    job.key,
+                    job.fence,
+                    job.claim_id,
+                    Status.QUEUED,
+                    delay_ms=delay,
+                    charge="failures",
+                    error=clip_error(error or ""),
+                ),
+            )
+            return
+        stored = await self._existing(job)
+        if not stored.finished:
+            raise lifecycle.refusal(job.key, stored.status, "retried")
+        again = make_job(stored.function, {"kwargs": stored.kwargs or {}, "key": stored.key})
+        for option in ("timeout", "heartbeat", "retries", "ttl", "retry_delay", "retry_backoff"):
+            setattr(again, option, getattr(stored, option))
+        again.meta = stored.meta
+        await self._enqueue_all([again])
+        job.replace(again)
+
+    def next_delay_ms(self, job: Job, unsuccessful: int) -> int:
+        """The pause before a job's next run, drawn from its policy by the chance of the moment."""
+        upper, jittered = lifecycle.retry_delay_ms(policy_of(job), unsuccessful)
+        return round(environment().jitter(upper / 1000) * 1000) if jittered else upper
+
+    async def _commit_own(self, job: Job, move: Move) -> None:
+        [(verdict, word)] = await self.store.commit([move])
+        if verdict not in ("ok", "done"):
+            raise LeaseLostError(
+                f"job {job.key!r} cannot be made {move.target} from here: found {verdict} ({word}).\n"
+                "  Only the run that holds a job can end it.\n"
+                "  From elsewhere, abort() stops a job."
+            )
+        job.status = move.target
+        await self._show(
+            "committed",
+            job,
+            event=_EVENTS[move.target].value,
+            attempt=job.attempts,
+            delay_ms=move.delay_ms,
+            error=move.error.decode(),
+            result=self.codec.decode_value(move.result) if move.result else None,
+        )
+
+    async def _show(self, moment: str, job: Job, **details: object) -> None:
+        world = environment()
+        if world.watched:
+            await world.step(moment, key=job.key, function=job.function, queue=self.name, **details)
+
+
+_EVENTS = {
+    Status.COMPLETE: Event.COMPLETED,
+    Status.FAILED: Event.FAILED,
+    Status.QUEUED: Event.RETRIED,
+    Status.ABORTED: Event.ABORTED,
+}
+"What a run that ends itself does to its job."
+
+
+def policy_of(job: Job) -> RetryPolicy:
+    """The part of a job that decides about its retries."""
+    backoff = job.retry_backoff
+    return RetryPolicy(
+        retries=job.retries,
+        delay_ms=round(job.retry_delay * 1000),
+        backoff=backoff if isinstance(backoff, bool) else round(backoff * 1000),
+    )
+
+
+async def _news(news: asyncio.Event) -> None:
+    """Until there is news, or it is time to look without."""
+    with background(), contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(FALLBACK_S):
+            await news.wait()
+
+
+def _missing(job: Job) -> JobNotFoundError:
+    return JobNotFoundError(
+        f"there is no job {job.key!r} in queue {job.queue.name if job.queue else '?'!r}.\n"
+        "  It was never enqueued, or it is finished and its record's ttl is over.\n"
+        "  ttl=0 keeps records for ever."
+    )

@@ -1,0 +1,67 @@
+"""The environment that product code meets inside a simulation."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from queuekit.environment import Environment
+
+if TYPE_CHECKING:
+    from queuekit.simulation.world import Simulation
+
+T = TypeVar("T")
+
+IDLE_WAIT_S = 3600.0
+"""How long an idle worker waits when it is alone: a quiet virtual year costs some thousand looks at
+the queue, not millions. A worker with neighbours looks once a lease, as their leases may end."""
+
+
+class SimulatedEnvironment(Environment):
+    """Time, chance and threads of one simulation."""
+
+    simulated = True
+
+    def __init__(self, simulation: Simulation) -> None:
+        super().__init__()
+        self._simulation = simulation
+        self._random = random.Random(f"queuekit ids {simulation.seed}")  # noqa: S311 (replayable)
+
+    def time_ms(self) -> int:
+        return self._simulation.clock.time_ns() // 1_000_000
+
+    def monotonic(self) -> float:
+        return self._simulation.clock.monotonic()
+
+    def script_now(self) -> str:
+        return str(self.time_ms())
+
+    def idle_wait_s(self) -> float:
+        return IDLE_WAIT_S
+
+    def new_id(self) -> str:
+        return f"{self._random.getrandbits(64):016x}"
+
+    def jitter(self, upper_s: float) -> float:
+        if self._simulation.jitter == "upper":
+            return upper_s
+        return self._random.uniform(0, upper_s)
+
+    @property
+    def watched(self) -> bool:
+        return True
+
+    async def step(self, name: str, **details: object) -> None:
+        simulation = self._simulation
+        simulation.journal.note(self.time_ms(), name, details)
+        await simulation.loop.moment(name, details)
+
+    def run_in_thread(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        return self._simulation.loop.run_in_executor(None, function)
+
+    def wait_from_thread(
+        self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]
+    ) -> T:
+        return self._simulation.loop.wait_from_thread(coroutine)

@@ -1,0 +1,94 @@
+"""Which Redis a simulation has: the embedded one, or a real one behind a relay."""
+
+from __future__ import annotations
+
+import atexit
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
+
+from queuekit.simulation.errors import SimulationError
+
+if TYPE_CHECKING:
+    from queuekit.simulation.loop import SimulatedLoop
+    from queuekit.simulation.private_server import PrivateServer
+    from queuekit.simulation.wire import Network
+
+
+class Backend(Protocol):
+    """Makes the network of a simulation."""
+
+    def network(self, loop: SimulatedLoop) -> Network: ...
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """fakeredis, in this process."""
+
+    def network(self, loop: SimulatedLoop) -> Network:
+        from queuekit.simulation.server import EmbeddedNetwork  # noqa: PLC0415 (fakeredis is heavy)
+
+        return EmbeddedNetwork(loop)
+
+    def __str__(self) -> str:
+        return "fakeredis"
+
+
+@dataclass(frozen=True)
+class RealServer:
+    """A server at an address, and the database that is ours there."""
+
+    address: str
+    "`host:port`, or the path of a unix socket."
+    database: int = 0
+    private: bool = False
+    "Whether all of it is ours."
+    flush: bool = False
+
+    def network(self, loop: SimulatedLoop) -> Network:
+        from queuekit.simulation.relay import RelayNetwork  # noqa: PLC0415 (not needed by most)
+
+        return RelayNetwork(
+            loop, self.address, self.database, owns_server=self.private, flush=self.flush
+        )
+
+    def __str__(self) -> str:
+        return f"the server at {self.address}"
+
+
+def resolve(backend: str | Backend, *, flush: bool = False) -> Backend:
+    """The backend that a name or an address means.
+
+    Raises:
+        SimulationError: it means none.
+    """
+    if not isinstance(backend, str):
+        return backend
+    if backend in ("fakeredis", "fakeredis://"):
+        return Embedded()
+    if backend == "server":
+        return RealServer(private_server().address, private=True, flush=True)
+    parts = urlsplit(backend)
+    if parts.scheme == "unix":
+        return RealServer(parts.path, flush=flush)
+    if parts.scheme != "redis" or not parts.hostname:
+        raise SimulationError(
+            f"backend={backend!r} is no backend.\n"
+            "  It is 'fakeredis', 'server' (a private one is started), or redis://host:port/database."
+        )
+    database = int(parts.path.strip("/") or 0)
+    return RealServer(f"{parts.hostname}:{parts.port or 6379}", database, flush=flush)
+
+
+_private: list[PrivateServer] = []
+
+
+def private_server() -> PrivateServer:
+    """The server that this process has started for its simulations."""
+    from queuekit.simulation.private_server import start_private_server  # noqa: PLC0415
+
+    if not _private:
+        server = start_private_server()
+        atexit.register(server.close)
+        _private.append(server)
+    return _private[0]

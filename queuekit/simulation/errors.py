@@ -1,0 +1,33 @@
+"""What a simulation raises."""
+
+from __future__ import annotations
+
+from queuekit.errors import QueuekitError
+
+
+class SimulationError(QueuekitError):
+    """The world cannot do what was asked; the message says why, and what to do."""
+
+
+class SimulationDeadlock(SimulationError):  # noqa: N818 (the field's word)
+    """Nothing can ever happen again, and somebody waits."""
+
+
+class SimulationLivelock(SimulationError):  # noqa: N818 (the field's word)
+    """Steps go on without end while time stands still."""
+
+
+class VirtualTimeLimit(SimulationError):  # noqa: N818 (what it is)
+    """More virtual time passed in one wait than a test can have meant."""
+
+
+class JobsFailed(SimulationError):  # noqa: N818 (says what happened)
+    """A job failed while `drain` ran."""
+
+
+class RefusedInSimulation(SimulationError, OSError):  # noqa: N818 (says what happened)
+    """Something that would reach out of the simulation."""
+
+
+class ThreadEnded(BaseException):
+    """Raised in a sync task that still runs when its world ends, so that its thread ends too."""

@@ -1,0 +1,209 @@
+"""What happened to every job of a simulation, kept for assertions, timelines and diagnoses.
+
+The journal is fed by the named steps of the product (`environment().step`), in the order in which
+they happen, so it still knows jobs whose records have expired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from queuekit.job import TERMINAL_STATUSES, Status
+from queuekit.lifecycle import Event
+
+_AFTER = {
+    Event.COMPLETED: Status.COMPLETE,
+    Event.FAILED: Status.FAILED,
+    Event.RETRIED: Status.QUEUED,
+    Event.RELEASED: Status.QUEUED,
+    Event.ABORTED: Status.ABORTED,
+}
+
+
+@dataclass
+class Attempt:
+    """One run of a job. Times are epoch milliseconds of the simulation's clock."""
+
+    number: int
+    worker: str
+    claimed_ms: int
+    started_ms: int | None = None
+    "None: its task was never called."
+    ended_ms: int | None = None
+    outcome: Event | None = None
+    error: str = ""
+    exception: str = ""
+    "The name of the exception's class."
+    delay_ms: int = 0
+    "The pause until the next run, after a failure or a loss."
+
+
+@dataclass
+class JobRecord:
+    """One life of a job: a key that is enqueued again after its end has another record."""
+
+    key: str
+    queue: str
+    function: str
+    kwargs: Mapping[str, Any]
+    enqueued_ms: int
+    due_ms: int
+    "When it may start: its `scheduled`, the end of a retry's delay, or the moment it was enqueued."
+    options: Mapping[str, Any] = field(default_factory=dict)
+    status: Status = Status.QUEUED
+    attempts: list[Attempt] = field(default_factory=list)
+    updates: list[tuple[int, float]] = field(default_factory=list)
+    "Heartbeats: (epoch ms, progress)."
+    result: Any = None
+    error: str | None = None
+    finished_ms: int | None = None
+    schedule: str | None = None
+    "The id of the cron schedule that enqueued it."
+
+    @property
+    def finished(self) -> bool:
+        return self.status in TERMINAL_STATUSES
+
+    @property
+    def last(self) -> Attempt | None:
+        """The latest run, if there was one."""
+        return self.attempts[-1] if self.attempts else None
+
+    @property
+    def retry_delays_ms(self) -> list[int]:
+        """The pauses after each run that was retried."""
+        return [attempt.delay_ms for attempt in self.attempts if attempt.outcome is Event.RETRIED]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the journal."""
+
+    at_ms: int
+    moment: str
+    key: str
+    queue: str
+    details: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A tick of a cron schedule that a worker handled."""
+
+    schedule: str
+    tick_ms: int
+    at_ms: int
+    function: str
+    verdict: str
+    key: str
+
+
+class Journal:
+    """Records of all jobs, in the order in which they were enqueued."""
+
+    MAX_ENTRIES = 1_000_000
+    "Lines kept; a run of more is still followed, but its early lines are gone from timelines."
+
+    def __init__(self) -> None:
+        self.records: list[JobRecord] = []
+        self.entries: list[Entry] = []
+        self.ticks: list[Tick] = []
+        self._current: dict[tuple[str, str], JobRecord] = {}
+
+    def __iter__(self) -> Iterator[JobRecord]:
+        return iter(self.records)
+
+    def find(self, queue: str, key: str) -> JobRecord | None:
+        """The latest life of a key."""
+        return self._current.get((queue, key))
+
+    def note(self, at_ms: int, moment: str, details: Mapping[str, Any]) -> None:
+        """Take in a named step."""
+        queue, key = str(details.get("queue", "")), str(details.get("key", ""))
+        if len(self.entries) < self.MAX_ENTRIES:
+            self.entries.append(Entry(at_ms, moment, key, queue, details))
+        if moment == "enqueued":
+            self._enqueued(at_ms, queue, key, details)
+        elif moment == "ticked":
+            self._ticked(at_ms, queue, key, details)
+        elif record := self.find(queue, key):
+            handler = getattr(self, f"_{moment.replace(' ', '_')}", None)
+            if handler is not None:
+                handler(record, at_ms, details)
+
+    def _enqueued(self, at_ms: int, queue: str, key: str, details: Mapping[str, Any]) -> None:
+        record = JobRecord(
+            key=key,
+            queue=queue,
+            function=details["function"],
+            kwargs=details.get("kwargs") or {},
+            enqueued_ms=at_ms,
+            due_ms=details.get("due_ms") or at_ms,
+            options=details.get("options") or {},
+        )
+        self.records.append(record)
+        self._current[queue, key] = record
+
+    def _ticked(self, at_ms: int, queue: str, key: str, details: Mapping[str, Any]) -> None:
+        tick = Tick(
+            details["schedule"],
+            details["tick_ms"],
+            at_ms,
+            details["function"],
+            details["verdict"],
+            key,
+        )
+        self.ticks.append(tick)
+        if tick.verdict == "enqueued":
+            self._enqueued(at_ms, queue, key, details)
+            self._current[queue, key].schedule = tick.schedule
+
+    def _claimed(self, record: JobRecord, at_ms: int, details: Mapping[str, Any]) -> None:
+        record.status = Status.ACTIVE
+        record.attempts.append(Attempt(details["attempt"], details["worker"], at_ms))
+
+    def _started(self, record: JobRecord, at_ms: int, details: Mapping[str, Any]) -> None:
+        for attempt in record.attempts:
+            if attempt.number == details["attempt"]:
+                attempt.started_ms = at_ms
+
+    def _committed(self, record: JobRecord, at_ms: int, details: Mapping[str, Any]) -> None:
+        event = Event(details["event"])
+        for attempt in record.attempts:
+            if attempt.number == details["attempt"]:
+                attempt.ended_ms, attempt.outcome = at_ms, event
+                attempt.error = details.get("error", "")
+                attempt.exception = details.get("exception", "")
+                attempt.delay_ms = details.get("delay_ms", 0)
+        if event not in _AFTER:  # lost: whoever recovers the job tells where it goes
+            return
+        record.status = _AFTER[event]
+        record.due_ms = at_ms + details.get("delay_ms", 0)
+        if event in (Event.FAILED, Event.RETRIED, Event.ABORTED):
+            record.error = details.get("error", "")
+        if record.finished:
+            record.result = details.get("result")
+            record.finished_ms = at_ms
+
+    def _lost(self, record: JobRecord, at_ms: int, details: Mapping[str, Any]) -> None:
+        record.status = Status(details["target"])
+        record.due_ms = at_ms + details["delay_ms"]
+        if record.last is not None and record.last.outcome is None:
+            record.last.ended_ms, record.last.outcome = at_ms, Event.LOST
+            record.last.delay_ms = details["delay_ms"]
+        if record.finished:
+            record.finished_ms = at_ms
+
+    def _aborted(self, record: JobRecord, at_ms: int, details: Mapping[str, Any]) -> None:
+        record.status = Status.ABORTED
+        record.finished_ms = at_ms
+        record.error = details.get("reason", "")
+
+    def _abort_requested(self, record: JobRecord, at_ms: int, details: Mapping[str, Any]) -> None:
+        del at_ms, details
+        record.status = Status.ABORTING
+
+    def _updated(self, record: JobRecord, at_ms: int, details: Mapping[str, Any]) -> None:
+        record.updates.append((at_ms, details["progress"]))

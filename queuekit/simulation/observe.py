@@ -1,0 +1,86 @@
+"""What an observer of a simulation sees, and how it holds something back.
+
+    def hold_the_commit(event):
+        if isinstance(event, Moment) and event.name == "committing":
+            return hold
+
+    hold = Hold()
+    simulation.observe(hold_the_commit)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step of a task, about to run."""
+
+    task: str
+    where: str
+    "Qualified name and line of the task's own coroutine."
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """A command on its way to the server, or a reply on its way back, about to be delivered."""
+
+    connection: int
+    direction: str
+    "`request` or `reply`."
+    words: tuple[str, ...]
+    "The command and its arguments, or the reply, as text; scripts by their names."
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """A decision: `value` out of `n`, at a named place."""
+
+    site: str
+    n: int
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A named point in a job's life, about to be passed."""
+
+    name: str
+    details: Mapping[str, object]
+
+
+Event = Step | Hop | Draw | Moment
+
+
+class Hold:
+    """Keeps what an observer has caught until `release()`.
+
+    A held step keeps its task from running on, a held moment its job, a held hop all that follows it
+    on its connection in that direction. Everything else goes on, and so does time.
+    """
+
+    def __init__(self) -> None:
+        self.released = False
+        self._caught: list[Callable[[], None]] = []
+
+    @property
+    def reached(self) -> bool:
+        """Whether it has caught something."""
+        return self.released or bool(self._caught)
+
+    def release(self) -> None:
+        """Let go of everything caught so far, and catch nothing more."""
+        self.released = True
+        caught, self._caught = self._caught, []
+        for resume in caught:
+            resume()
+
+    def catch(self, resume: Callable[[], None]) -> None:
+        """Called by the simulation: keep something; `resume` lets it go."""
+        self._caught.append(resume)
+
+
+Observer = Callable[[Event], "Hold | None"]
+"Called with every event; what it returns holds that event back (draws cannot be held)."

@@ -1,0 +1,38 @@
+"""Whether the code that asks runs inside a simulation, and in which.
+
+Inside is what runs on the thread of a simulated loop while it runs, and in its baton threads. All
+other threads, and this thread between two runs of the loop, live in real time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from queuekit.simulation.clock import VirtualClock
+    from queuekit.simulation.loop import SimulatedLoop
+    from queuekit.simulation.threads import Baton
+
+
+class _ThreadState(threading.local):
+    baton: Baton | None = None
+    bypass: bool = False
+
+
+STATE = _ThreadState()
+
+
+def current_loop() -> SimulatedLoop | None:
+    """The simulated loop that this code belongs to, if any."""
+    running = asyncio._get_running_loop()  # get_running_loop() without its exception
+    if running is not None:
+        return running if hasattr(running, "simulated_clock") else None  # type: ignore[return-value]
+    return STATE.baton.loop if STATE.baton is not None else None
+
+
+def current_clock() -> VirtualClock | None:
+    """The virtual clock of this code, or None: its time is real."""
+    loop = current_loop()
+    return loop.simulated_clock if loop is not None else None

@@ -1,0 +1,111 @@
+"""The trace: one line for everything that happened, and a hash over all of them.
+
+A line begins with the virtual time in microseconds since the world began, and a letter:
+
+    12000000 s worker-1 Worker.start:181        a step of a task, and where the task stands
+    12000000 > 3 EVALSHA claim 1 qk:{default}   a command arrives at the server, on connection 3
+    12000000 < 3 [...]                          its reply arrives
+    12000000 m committed key='a' event='...'    a named point in a job's life
+    12000000 d jitter 1001 0                    a decision: place, number of choices, choice
+    12000000 t                                  time moved here
+
+Nothing in it depends on addresses in memory, the hash seed, the machine or its folders, nor on the
+server: handshakes are left out and scripts go by their names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+
+MAX_LINES = 20_000
+"Lines kept in memory; the hash is over all."
+
+CHECKPOINT = 1_000
+"Lines between two checkpoints: where two long runs part is known to within so many lines."
+
+MAX_WORD = 200
+"Characters of one value in a line; the rest is replaced by a hash of the whole."
+
+
+class Trace:
+    """Lines as they come, hashed as they go."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.checkpoints: list[str] = []
+        "The hash after each `CHECKPOINT` lines, shortened."
+        self.sink: Callable[[str], None] | None = None
+        "Called with each line, to keep all of a long run."
+        self._kept: deque[str] = deque(maxlen=MAX_LINES)
+        self._batch: list[str] = []
+        self._hash = hashlib.sha256()
+
+    def add(self, line: str) -> None:
+        """One more line."""
+        self.count += 1
+        self._kept.append(line)
+        self._batch.append(line)
+        if self.sink is not None:
+            self.sink(line)
+        if self.count % CHECKPOINT == 0:
+            self.checkpoints.append(self.digest()[:16])
+
+    def step(self, now_us: int, task: str, where: str) -> None:
+        self.add(f"{now_us} s {task} {where}")
+
+    def time(self, now_us: int) -> None:
+        self.add(f"{now_us} t")
+
+    def hop(self, now_us: int, connection: int, direction: str, words: Iterable[str]) -> None:
+        arrow = ">" if direction == "request" else "<"
+        self.add(f"{now_us} {arrow} {connection} {' '.join(words)}")
+
+    def draw(self, now_us: int, site: str, n: int, value: int) -> None:
+        self.add(f"{now_us} d {site} {n} {value}")
+
+    def moment(self, now_us: int, name: str, details: Mapping[str, object]) -> None:
+        words = " ".join(
+            f"{key}={value!r}"
+            for key, value in details.items()
+            if isinstance(value, str | int | float) and key != "error"
+        )
+        self.add(f"{now_us} m {name} {shorten(words)}")
+
+    def digest(self) -> str:
+        """SHA-256 over all lines so far, in hexadecimal."""
+        if self._batch:
+            self._hash.update("".join(f"{line}\n" for line in self._batch).encode())
+            self._batch.clear()
+        return self._hash.hexdigest()
+
+    def lines(self) -> list[str]:
+        """The latest lines."""
+        return list(self._kept)
+
+
+def shorten(word: str) -> str:
+    """The word, or its beginning and a hash of the whole."""
+    if len(word) <= MAX_WORD:
+        return word
+    digest = hashlib.sha256(word.encode()).hexdigest()[:8]
+    return f"{word[:MAX_WORD]}...#{digest}"
+
+
+def first_difference(one: list[str], other: list[str]) -> str | None:
+    """Where two traces part, with both sides and what went before; None when they are equal."""
+    for index, (left, right) in enumerate(zip(one, other, strict=False)):
+        if left != right:
+            return _difference(one, index, left, right)
+    if len(one) != len(other):
+        index = min(len(one), len(other))
+        left = one[index] if index < len(one) else "(end)"
+        right = other[index] if index < len(other) else "(end)"
+        return _difference(one, index, left, right)
+    return None
+
+
+def _difference(lines: list[str], index: int, left: str, right: str) -> str:
+    before = "\n".join(f"    {line}" for line in lines[max(0, index - 5) : index])
+    return f"the traces part at line {index + 1}:\n{before}\n  - {left}\n  + {right}"

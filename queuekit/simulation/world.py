@@ -1,0 +1,417 @@
+"""A simulation: one clock, one network with a Redis on it, and the processes that use it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from queuekit.job import Job, Status
+from queuekit.queue import Queue
+from queuekit.simulation import diagnosis
+from queuekit.simulation.ambient import SimulatedEnvironment
+from queuekit.simulation.assertions import Assertions
+from queuekit.simulation.backends import Backend, resolve
+from queuekit.simulation.chooser import Chooser
+from queuekit.simulation.clock import VirtualClock
+from queuekit.simulation.errors import SimulationError
+from queuekit.simulation.journal import JobRecord, Journal
+from queuekit.simulation.loop import SimulatedLoop
+from queuekit.simulation.observe import Observer
+from queuekit.simulation.trace import Trace
+from queuekit.worker import Worker
+
+if TYPE_CHECKING:
+    from queuekit.types import SettingsDict
+
+T = TypeVar("T")
+Moment = datetime | float | int | str
+
+DEFAULT_START = datetime(2030, 1, 1, tzinfo=UTC)
+"A Tuesday, 00:00 UTC. Fixed, since a test that depends on today fails some day."
+
+RUN_UNTIL_LIMIT_S = 24 * 3600.0
+"How far `run_until` and `drain` move time when nothing else is said."
+
+
+class Simulation(Assertions):
+    """A world in which time belongs to the test.
+
+    Inside it `time`, `datetime`, `asyncio.sleep`, timeouts, blocking Redis commands, key expiry and
+    `time.sleep` in sync tasks follow one virtual clock. Time moves only while the test waits, from
+    timer to timer, and never jumps over one.
+
+    Used through the pytest fixture `simulation`, or by itself:
+
+        with Simulation(seed=7) as simulation:
+            simulation.run(main(simulation))
+
+    Args:
+        seed: decides all chance in the world; the same seed gives the same run.
+        start: the wall clock's first moment: an aware datetime, ISO text or epoch seconds
+            (default 2030-01-01 00:00 UTC).
+        backend: "fakeredis", the URL of a real server whose database is empty, or "server" (one is
+            started for the purpose).
+        jitter: "upper" pins each jittered delay to its upper bound; "full" draws it, by the seed.
+        loop: the simulated loop of an earlier world to go on with; time never runs backwards on it.
+        steps_per_instant: more steps than this without time moving are taken for a livelock.
+        flush: empty the database of a real server given by URL, instead of refusing one with keys.
+
+    Raises:
+        SimulationError: the world cannot be set up as asked; the message says why.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        start: Moment = DEFAULT_START,
+        backend: str | Backend = "fakeredis",
+        jitter: str = "upper",
+        loop: SimulatedLoop | None = None,
+        steps_per_instant: int = 200_000,
+        flush: bool = False,
+    ) -> None:
+        if jitter not in ("upper", "full"):
+            raise SimulationError(f"jitter={jitter!r} is unknown; it is 'upper' or 'full'.")
+        self.seed = seed
+        self.start = start
+        self.jitter = jitter
+        self.journal = Journal()
+        self.trace = Trace()
+        self.chooser = Chooser(seed)
+        self._backend = resolve(backend, flush=flush)
+        self._given_loop = loop
+        self._steps_per_instant = steps_per_instant
+        self._exit = contextlib.ExitStack()
+        self._loop: SimulatedLoop | None = None
+        self._workers: list[SimulatedWorker] = []
+        self._queues: dict[str, Queue] = {}
+
+    # -- being there
+
+    def __enter__(self) -> Simulation:
+        from queuekit.simulation import entropy, wallclock  # noqa: PLC0415 (freezegun is heavy)
+
+        wallclock.install()
+        with contextlib.ExitStack() as stack:
+            clock = self._clock()
+            self._loop = self._make_loop(clock, stack)
+            self.clock = self._loop.clock
+            self.environment = SimulatedEnvironment(self)
+            self._loop.queuekit_environment = self.environment
+            stack.callback(setattr, self._loop, "queuekit_environment", None)
+            stack.enter_context(entropy.seeded(self.seed))
+            self._loop.network = self._backend.network(self._loop)
+            stack.callback(self._close_network)
+            stack.callback(self._end_tasks)
+            self._exit = stack.pop_all()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._exit.close()
+
+    def _clock(self) -> VirtualClock:
+        start_ns = round(epoch_seconds(self.start) * 1_000_000_000)
+        return VirtualClock(start_ns)
+
+    def _make_loop(self, clock: VirtualClock, stack: contextlib.ExitStack) -> SimulatedLoop:
+        if self._given_loop is not None:
+            self._given_loop.begin_world(clock, trace=self.trace, chooser=self.chooser)
+            return self._given_loop
+        loop = SimulatedLoop(
+            clock, trace=self.trace, chooser=self.chooser, steps_per_instant=self._steps_per_instant
+        )
+        stack.callback(loop.close)
+        return loop
+
+    def _close_network(self) -> None:
+        assert self._loop is not None
+        if self._loop.network is not None:
+            self._loop.network.close()
+            self._loop.network = None
+
+    def _end_tasks(self) -> None:
+        """End what the world still runs. Its own clean-up may run, in virtual time."""
+        assert self._loop is not None
+        loop = self._loop
+        tasks = [task for task in asyncio.all_tasks(loop) if not task.done()]
+        tasks.sort(key=lambda task: task.get_name())
+        for task in tasks:
+            task.cancel()
+        if tasks and not loop.is_running():
+            loop.run_until_complete(asyncio.wait(tasks, timeout=60))
+
+    @property
+    def loop(self) -> SimulatedLoop:
+        """The world's event loop."""
+        if self._loop is None:
+            raise SimulationError(
+                "the simulation has not begun.\n"
+                "  Use it in a with block, or take the fixture `simulation`."
+            )
+        return self._loop
+
+    def run(self, main: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in this world to its end."""
+        asyncio.set_event_loop(self.loop)
+        try:
+            return self.loop.run_until_complete(main)
+        finally:
+            asyncio.set_event_loop(None)
+
+    # -- what is in it
+
+    @property
+    def queue(self) -> Queue:
+        """The queue `default` of the simulated Redis."""
+        return self.queue_named("default")
+
+    def queue_named(self, name: str, **options: Any) -> Queue:
+        """A queue of the simulated Redis."""
+        if name not in self._queues:
+            self._queues[name] = Queue.from_url("redis://simulated", name=name, **options)
+        return self._queues[name]
+
+    def worker(
+        self,
+        functions: Collection[Any] | None = None,
+        *,
+        worker: Worker[Any] | None = None,
+        settings: SettingsDict | None = None,
+        **options: Any,
+    ) -> SimulatedWorker:
+        """Start a worker in this world.
+
+        Args:
+            functions: its tasks; further options as for `Worker` (its queue is `simulation.queue`
+                unless `queue=` says otherwise).
+            worker: one that the application has built.
+            settings: the arguments of a `Worker`, as the application keeps them.
+        """
+        if worker is None:
+            arguments: dict[str, Any] = {"queue": self.queue, **(settings or {}), **options}
+            if functions is not None:
+                arguments["functions"] = functions
+            arguments.setdefault("functions", [])
+            worker = Worker(**arguments)
+        handle = SimulatedWorker(self, worker)
+        self._workers.append(handle)
+        return handle
+
+    def workers(self) -> list[SimulatedWorker]:
+        """Those that were started in this world."""
+        return list(self._workers)
+
+    def observe(self, observer: Observer) -> Callable[[], None]:
+        """Show every step, hop, draw and moment to `observer`, which may hold it by returning a
+        `Hold`. Returns a function that takes the observer out again."""
+        observers = self.loop.observers
+        observers.append(observer)
+        return lambda: observers.remove(observer) if observer in observers else None
+
+    # -- time
+
+    @property
+    def now(self) -> datetime:
+        """The wall clock."""
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=self.clock.time_ns() // 1000)
+
+    async def advance(self, seconds: float | timedelta) -> None:
+        """Let so much time pass, from timer to timer.
+
+        A deadline that falls on the target fires, and what follows from it at that instant is done
+        before this returns.
+        """
+        if isinstance(seconds, timedelta):
+            seconds = seconds.total_seconds()
+        if not seconds >= 0:
+            raise SimulationError(f"advance({seconds!r}): time does not run backwards.")
+        await self._settle_at(self.clock.elapsed_ns + round(seconds * 1_000_000_000))
+
+    async def advance_to(self, moment: Moment) -> None:
+        """Let time pass until a moment: an aware datetime, ISO text or epoch seconds."""
+        target_ns = round(epoch_seconds(moment) * 1_000_000_000) - self.clock.time_ns()
+        if target_ns < 0:
+            raise SimulationError(
+                f"advance_to({moment!r}): it is {self.now.isoformat()} already.\n"
+                "  Time does not run backwards; start= sets where it begins."
+            )
+        await self._settle_at(self.clock.elapsed_ns + target_ns)
+
+    async def run_until_idle(self) -> None:
+        """Do all that can be done now. Never moves time."""
+        await self.loop.settle()
+
+    async def run_next(self) -> datetime:
+        """Move to the next moment at which something of the application happens; which that is.
+
+        Upkeep (renewed leases, an idle worker that looks again) is passed on the way.
+
+        Raises:
+            SimulationError: nothing is to come; the message says why no job runs.
+        """
+        await self.run_until_idle()
+        next_ns = self.loop.next_timer_ns()
+        if next_ns is None:
+            raise SimulationError(f"nothing is to come.\n{diagnosis.idle(self)}")
+        await self._settle_at(next_ns)
+        return self.now
+
+    async def run_until(
+        self,
+        condition: Callable[[], object | Awaitable[object]],
+        *,
+        limit: float | timedelta = RUN_UNTIL_LIMIT_S,
+    ) -> None:
+        """Move on, moment by moment, until a condition holds; stop there.
+
+        Args:
+            condition: asked at each moment after everything of it is done; may be async.
+            limit: how much time may pass.
+
+        Raises:
+            SimulationError: it never held; the message says what was going on.
+        """
+        seconds = limit.total_seconds() if isinstance(limit, timedelta) else limit
+        end_ns = self.clock.elapsed_ns + round(seconds * 1_000_000_000)
+        while True:
+            await self.run_until_idle()
+            holds = condition()
+            if inspect.isawaitable(holds):
+                holds = await holds
+            if holds:
+                return
+            next_ns = self.loop.next_timer_ns(include_background=True)
+            if next_ns is None or next_ns > end_ns:
+                raise SimulationError(
+                    f"the condition did not hold within {seconds:g} s; it is {self.now.isoformat()}.\n"
+                    f"{diagnosis.idle(self)}"
+                )
+            await self._settle_at(next_ns)
+
+    async def drain(
+        self,
+        *,
+        scheduled: bool = False,
+        raise_on_failure: bool = True,
+        limit: float | timedelta = RUN_UNTIL_LIMIT_S,
+    ) -> Counter[str]:
+        """Run jobs until none is left that could run; time moves as far as they need.
+
+        Follows the jobs that jobs enqueue, and retries. Jobs whose time is still to come are left
+        alone, unless `scheduled`.
+
+        Returns:
+            How many jobs ended since the call, by status.
+
+        Raises:
+            JobsFailed: the first failure, unless `raise_on_failure` is False.
+            SimulationError: the limit was reached; the message says what is left.
+        """
+        before = {id(record) for record in self.journal if record.finished}
+
+        def ended() -> list[JobRecord]:
+            return [r for r in self.journal if r.finished and id(r) not in before]
+
+        def done() -> bool:
+            failed = any(record.status is Status.FAILED for record in ended())
+            return (raise_on_failure and failed) or not self._to_be_drained(scheduled)
+
+        await self.run_until(done, limit=limit)
+        if raise_on_failure:
+            self._raise_failure(ended())
+        return Counter(record.status.value for record in ended())
+
+    def _to_be_drained(self, scheduled: bool) -> list[JobRecord]:
+        now_ms = self.clock.time_ns() // 1_000_000
+        return [
+            record
+            for record in self.journal
+            if not record.finished
+            and (scheduled or record.attempts or record.due_ms <= now_ms)
+        ]
+
+    async def _settle_at(self, elapsed_ns: int) -> None:
+        await self.loop.settle(elapsed_ns)
+
+    def __repr__(self) -> str:
+        when = self.now.isoformat() if self._loop is not None else "not begun"
+        return f"Simulation<seed={self.seed}, {when}, {self._backend}>"
+
+    def record_of(self, job: Job | str) -> JobRecord:
+        """What the journal knows of a job.
+
+        Raises:
+            SimulationError: it never saw that key.
+        """
+        key = job if isinstance(job, str) else job.key
+        queue = job.queue.name if isinstance(job, Job) and job.queue else "default"
+        record = self.journal.find(queue, key)
+        if record is None:
+            known = ", ".join(repr(record.key) for record in self.journal.records[-5:]) or "none"
+            raise SimulationError(
+                f"no job {key!r} was enqueued into queue {queue!r} in this simulation.\n"
+                f"  The latest keys are: {known}."
+            )
+        return record
+
+
+class SimulatedWorker:
+    """A worker of a simulation, with the task in which it runs."""
+
+    def __init__(self, simulation: Simulation, worker: Worker[Any]) -> None:
+        self.worker = worker
+        self._task = simulation.loop.create_task(
+            worker.start(), name=f"worker-{len(simulation.workers()) + 1}"
+        )
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return not self._task.done()
+
+    async def stop(self) -> None:
+        """Stop it as a deploy does, and wait until it has ended."""
+        if not self.worker.id:  # it has not had its first step yet
+            await asyncio.sleep(0)
+        await self.worker.stop()
+        await asyncio.wait([self._task])
+
+    async def wait(self) -> None:
+        """Wait until it ends by itself (burst mode); raises what it raised."""
+        await self._task
+
+    def __repr__(self) -> str:
+        return f"SimulatedWorker<{self.worker!r}, {'running' if self.running else 'ended'}>"
+
+
+def epoch_seconds(moment: Moment) -> float:
+    """A moment as epoch seconds.
+
+    Raises:
+        SimulationError: text that is no ISO date, or a datetime without time zone.
+    """
+    if isinstance(moment, str):
+        try:
+            moment = datetime.fromisoformat(moment)
+        except ValueError as error:
+            raise SimulationError(f"{moment!r} is no ISO 8601 moment: {error}") from error
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+    if isinstance(moment, datetime):
+        if moment.tzinfo is None:
+            raise SimulationError(
+                f"{moment!r} has no time zone, so it names no moment.\n"
+                "  Pass an aware one: datetime(2030, 1, 1, tzinfo=UTC)."
+            )
+        return moment.timestamp()
+    return float(moment)
+
+
+__all__ = ["Simulation", "SimulatedWorker"]

@@ -1,0 +1,29 @@
+"""What lies where in Redis.
+
+All keys of a queue carry the hash tag `{queue}`, so that they share one slot of a cluster. The
+scripts get the root as KEYS[1] and derive the rest, in these words:
+
+    qk:{name}                    the root, never a key itself
+    qk:{name}:ready              list of job keys that could start now; claimed from the left
+    qk:{name}:scheduled          sorted set: job key by the moment it is due (ms)
+    qk:{name}:lease              sorted set: active job key by the end of its lease (ms)
+    qk:{name}:finished           sorted set: finished job key by the moment its record ends (ms)
+    qk:{name}:job:<key>          hash: the job's state
+    qk:{name}:call:<key>         string: what to run, written once (see codec.py)
+    qk:{name}:fence              counter of claims
+    qk:{name}:wake               list with at most one token: there is something to claim
+    qk:{name}:control:<worker>   list of messages to one worker (aborts)
+    qk:{name}:claims             hash: worker -> its last claim, for a claim that is sent twice
+    qk:{name}:workers            sorted set: worker id by the moment it counts as gone (ms)
+    qk:{name}:info               hash: worker id -> statistics and metadata as JSON
+    qk:{name}:cron               hash: schedule id -> last tick handled (ms)
+    qk:{name}:cronjob            hash: schedule id -> key of the job of its last tick
+    qk:{name}:event:<key>        channel: a hint that the job has changed
+"""
+
+from __future__ import annotations
+
+
+def root(queue: str) -> str:
+    """The common beginning of all keys of a queue."""
+    return f"qk:{{{queue}}}"

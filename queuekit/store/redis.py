@@ -1,0 +1,334 @@
+"""A queue as Redis holds it: each method is one move, atomic and safe to be sent twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from queuekit.environment import environment
+from queuekit.job import Status
+from queuekit.store import keys, scripts
+from queuekit.store.connection import SOCKET_TIMEOUT_S, Client, Connections
+
+STORE_ERRORS = (RedisError, OSError)
+"What a call of the store raises when Redis is away or refuses."
+
+BATCH = 100
+"Jobs that one script works on at most: Redis serves nobody else meanwhile."
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A job to be put into the queue."""
+
+    key: str
+    id: str
+    "Made by the client, so that the same enqueue sent twice is one."
+    call: bytes
+    due_ms: int = 0
+    delay_ms: int = 0
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What became of an enqueue. Times are epoch milliseconds of the server."""
+
+    verdict: str
+    queued_ms: int
+    due_ms: int
+
+
+@dataclass(frozen=True)
+class Held:
+    """A job under a lease: what was stored, and the proof of the claim."""
+
+    key: str
+    fence: int
+    claim_id: str
+    call: bytes | None
+    state: Sequence[bytes | None]
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """The answer to a claim. Moments are epoch milliseconds of the server; None: nothing of the kind."""
+
+    now_ms: int
+    due_ms: int | None
+    "The next scheduled job."
+    lease_end_ms: int | None
+    "The next lease that ends unless it is renewed."
+    record_end_ms: int | None
+    "The next record of a finished job to be removed."
+    peers: int
+    "Workers that were heard of lately, this one included."
+    jobs: list[Held]
+
+
+@dataclass(frozen=True)
+class Move:
+    """The end of a run, to be committed."""
+
+    key: str
+    fence: int
+    claim_id: str
+    target: Status
+    delay_ms: int = 0
+    ttl_ms: int = 0
+    charge: str = ""
+    "The counter to raise: failures, losses or none."
+    front: bool = False
+    expired_only: bool = False
+    result: bytes = b""
+    error: bytes = b""
+    exception: bytes = b""
+
+    def arguments(self) -> tuple[Any, ...]:
+        """As commit.lua expects them."""
+        return (
+            self.key,
+            self.fence,
+            self.claim_id,
+            self.target.value,
+            self.delay_ms,
+            self.ttl_ms,
+            self.charge,
+            "1" if self.front else "",
+            "1" if self.expired_only else "",
+            self.result,
+            self.error,
+            self.exception,
+        )
+
+
+class Store:
+    """One queue in Redis."""
+
+    def __init__(self, url: str, name: str, options: dict[str, Any] | None = None) -> None:
+        self.name = name
+        self.root = keys.root(name)
+        self.connections = Connections(url, options or {})
+
+    async def run(self, name: str, *arguments: Any) -> Any:
+        """Run a script. A lost connection is tried again once: every script may be sent twice."""
+        script = scripts.load(name)
+        for again in (True, False):
+            try:
+                return await self._evalsha(script.sha, arguments)
+            except NoScriptError:
+                await self._command("SCRIPT LOAD", script.text)
+            except (RedisConnectionError, RedisTimeoutError):
+                if not again:
+                    raise
+        return await self._evalsha(script.sha, arguments)
+
+    async def _evalsha(self, sha: str, arguments: tuple[Any, ...]) -> Any:
+        return await self._command("EVALSHA", sha, 1, self.root, environment().script_now(), *arguments)
+
+    async def enqueue(self, jobs: Sequence[NewJob]) -> list[Accepted]:
+        """Put jobs into the queue; each is new, the same one sent twice, or its key is taken."""
+        accepted = []
+        for batch in _batches(jobs):
+            flat: list[Any] = []
+            for job in batch:
+                flat += (job.key, job.id, job.call, job.due_ms, job.delay_ms)
+            for verdict, queued, due in await self.run("enqueue", *flat):
+                accepted.append(Accepted(verdict.decode(), queued, due))
+        return accepted
+
+    async def claim(
+        self, worker: str, claim_id: str, limit: int, lease_ms: int, alive_ms: int
+    ) -> Claimed:
+        """Take up to `limit` jobs. The same `claim_id` again is answered with the same jobs."""
+        limit = min(limit, BATCH)
+        now, due, lease, record, peers, jobs = await self.run(
+            "claim", worker, claim_id, limit, lease_ms, alive_ms
+        )
+        return Claimed(
+            now_ms=now,
+            due_ms=_moment(due),
+            lease_end_ms=_moment(lease),
+            record_end_ms=_moment(record),
+            peers=peers,
+            jobs=[_held(job, claim_id) for job in jobs],
+        )
+
+    async def commit(self, moves: Sequence[Move]) -> list[tuple[str, str]]:
+        """End runs. For each a verdict (ok, done, aborting, lost) and a word about it."""
+        verdicts: list[tuple[str, str]] = []
+        for batch in _batches(moves):
+            flat = [argument for move in batch for argument in move.arguments()]
+            for verdict, word in await self.run("commit", *flat):
+                verdicts.append((verdict.decode(), word.decode("utf-8", "replace")))
+        return verdicts
+
+    async def renew(
+        self, runs: Sequence[tuple[str, int, str]], lease_ms: int
+    ) -> list[tuple[str, str, str]]:
+        """Prolong leases of (key, fence, claim id). Tells of each that is lost or to be aborted."""
+        news = []
+        for batch in _batches(runs):
+            flat = [argument for run in batch for argument in run]
+            for key, what, reason in await self.run("renew", lease_ms, *flat):
+                news.append((key.decode(), what.decode(), reason.decode("utf-8", "replace")))
+        return news
+
+    async def expired(self, limit: int = BATCH) -> list[Held]:
+        """Jobs whose lease has ended. Nothing is moved: `commit` with `expired_only` does."""
+        claim_field = -1
+        return [
+            _held(job, (job[3][claim_field] or b"").decode())
+            for job in await self.run("expired", limit)
+        ]
+
+    async def update(
+        self, key: str, fence: int, claim_id: str, progress: str, meta: bytes
+    ) -> tuple[str, str, int]:
+        """Store progress and meta (empty: unchanged): verdict, status, touched."""
+        proof = fence or ""
+        verdict, status, touched = await self.run("update", key, proof, claim_id, progress, meta)
+        return verdict.decode(), status.decode(), touched
+
+    async def abort(self, key: str, reason: bytes, ttl_ms: int) -> str:
+        """Stop a job: aborted, aborting, missing, or "final" and the status that refuses it."""
+        verdict: bytes = await self.run("abort", key, reason, ttl_ms)
+        return verdict.decode()
+
+    async def read(
+        self, job_keys: Sequence[str]
+    ) -> list[tuple[bytes | None, Sequence[bytes | None]] | None]:
+        """Call and state of each job, or None where there is none."""
+        found: list[tuple[bytes | None, Sequence[bytes | None]] | None] = []
+        for batch in _batches(job_keys):
+            for job in await self.run("read", *batch):
+                found.append(None if job is None else (job[0], job[1]))
+        return found
+
+    async def expire(self, limit: int = BATCH) -> int:
+        """Remove the records of finished jobs whose time is over; how many."""
+        removed: int = await self.run("expire", limit)
+        return removed
+
+    async def register(
+        self, worker: str, alive_ms: int, info: bytes = b"", *, starts: bool = False
+    ) -> int:
+        """Tell that a worker is there; the server's time in ms."""
+        now: int = await self.run("register", worker, alive_ms, info, "1" if starts else "")
+        return now
+
+    async def deregister(self, worker: str) -> None:
+        """Tell that a worker leaves."""
+        await self.run("register", worker, 0, "", "")
+
+    async def cron(
+        self, schedule: str, tick_ms: int, *, unique: bool, job: NewJob
+    ) -> tuple[str, int]:
+        """Handle a tick once: (enqueued, early, handled or overlap; the server's time in ms)."""
+        verdict, now = await self.run(
+            "cron", schedule, tick_ms, "1" if unique else "", job.key, job.id, job.call
+        )
+        return verdict.decode(), now
+
+    async def wait(self, worker: str, *, for_work: bool, timeout_s: float) -> str | None:
+        """Wait for a message to this worker ("" is the token: look for work), or None.
+
+        Cancelling it can lose the token, never a job: whoever cancels looks for itself or passes
+        the token on.
+        """
+        sources = [f"{self.root}:control:{worker}"]
+        if for_work:
+            sources.append(f"{self.root}:wake")
+        client = self.connections.current().waiting
+        # The server ends the wait; our own limit is for a connection that is half open.
+        async with asyncio.timeout(timeout_s + SOCKET_TIMEOUT_S):
+            got = await _execute(client, "BLPOP", *sources, _seconds(timeout_s))
+        if got is None:
+            return None
+        return "" if got[0].decode() == f"{self.root}:wake" else got[1].decode()
+
+    async def nudge(self, worker: str) -> None:
+        """End this worker's own wait."""
+        await self._command("RPUSH", f"{self.root}:control:{worker}", "nudge")
+
+    async def pass_on(self) -> None:
+        """Give the token back: it was taken by a worker that has no slot for the work."""
+        await self._command("RPUSH", f"{self.root}:wake", "1")
+
+    async def _command(self, *command: Any) -> Any:
+        clients = self.connections.current()
+        async with clients.turn:
+            return await _execute(clients.commands, *command)
+
+    async def counts(self) -> dict[str, int]:
+        """How many jobs are queued, scheduled and active."""
+        queued, scheduled, active = await self._pipeline(
+            ("LLEN", f"{self.root}:ready"),
+            ("ZCARD", f"{self.root}:scheduled"),
+            ("ZCARD", f"{self.root}:lease"),
+        )
+        return {"queued": queued, "scheduled": scheduled, "active": active}
+
+    async def workers(self, now_ms: int) -> dict[str, bytes]:
+        """What the workers that count as alive told about themselves, by id."""
+        alive, told = await self._pipeline(
+            ("ZRANGEBYSCORE", f"{self.root}:workers", now_ms, "+inf"),
+            ("HGETALL", f"{self.root}:info"),
+        )
+        info = dict(told) if isinstance(told, dict) else dict(zip(told[::2], told[1::2], strict=True))
+        return {worker.decode(): info[worker] for worker in alive if worker in info}
+
+    async def server_time_ms(self) -> int:
+        """The clock that decides."""
+        if now := environment().script_now():
+            return int(now)
+        seconds, microseconds = await self._command("TIME")
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    async def page(self, container: str, offset: int, limit: int) -> list[str]:
+        """Job keys of `ready`, `scheduled`, `lease` or `finished`, newest last."""
+        command = "LRANGE" if container == "ready" else "ZRANGE"
+        last = offset + limit - 1
+        found = await self._command(command, f"{self.root}:{container}", offset, last)
+        return [key.decode() for key in found]
+
+    async def _pipeline(self, *commands: tuple[Any, ...]) -> list[Any]:
+        clients = self.connections.current()
+        pipeline = clients.commands.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        async with clients.turn:
+            return await pipeline.execute()
+
+    def channel(self, key: str) -> str:
+        """Where hints about a job are published."""
+        return f"{self.root}:event:{key}"
+
+
+async def _execute(client: Client, *command: Any) -> Any:
+    return await client.execute_command(*command)  # type: ignore[no-untyped-call]
+
+
+def _held(job: Sequence[Any], claim_id: str) -> Held:
+    key, fence, call, state = job
+    return Held(key.decode(), fence, claim_id, call, state)
+
+
+def _moment(milliseconds: int) -> int | None:
+    return None if milliseconds < 0 else milliseconds
+
+
+def _seconds(seconds: float) -> str:
+    # Plain notation: Redis reads no "1e-05". Zero would mean: for ever.
+    return f"{max(seconds, 0.001):.6f}"
+
+
+def _batches(items: Iterable[Any]) -> Iterable[list[Any]]:
+    whole = list(items)
+    for start in range(0, len(whole), BATCH):
+        yield whole[start : start + BATCH]

@@ -1,0 +1,28 @@
+-- Purpose: tell that a worker is there, with its statistics; or that it leaves.
+-- KEYS:    1 the queue's root
+-- ARGV:    1 now, 2 worker id, 3 how long it counts as alive (ms; 0: it leaves), 4 info (empty: unchanged), 5 "1" when it starts
+-- Answer:  now
+-- Moves:   none
+
+local worker = ARGV[2]
+if tonumber(ARGV[3]) == 0 then
+  redis.call('ZREM', root .. ':workers', worker)
+  redis.call('HDEL', root .. ':info', worker)
+  redis.call('HDEL', root .. ':claims', worker)
+  redis.call('DEL', root .. ':control:' .. worker)
+  -- It may have taken the token that was meant for somebody who stays.
+  wake()
+  return now
+end
+-- Those that were killed never said good-bye.
+for _, gone in ipairs(redis.call('ZRANGEBYSCORE', root .. ':workers', '-inf', now, 'LIMIT', 0, 100)) do
+  redis.call('ZREM', root .. ':workers', gone)
+  redis.call('HDEL', root .. ':info', gone)
+  redis.call('HDEL', root .. ':claims', gone)
+  redis.call('DEL', root .. ':control:' .. gone)
+end
+redis.call('ZADD', root .. ':workers', now + ARGV[3], worker)
+if ARGV[4] ~= '' then redis.call('HSET', root .. ':info', worker, ARGV[4]) end
+-- Those who wait alone may wait longer than those who must watch a neighbour's leases.
+if ARGV[5] == '1' then wake() end
+return now

@@ -1,0 +1,20 @@
+-- Purpose: prolong the leases of a worker's running jobs.
+-- KEYS:    1 the queue's root
+-- ARGV:    1 now, 2 lease (ms); then for each job: key, fence, claim id
+-- Answer:  for each job that is not simply running on: {key, lost or aborting, reason of the abort}
+-- Moves:   none
+
+local news = {}
+for i = 3, #ARGV, 3 do
+  local key, fence, claim = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local held = redis.call('HMGET', job_of(key), 'status', 'fence', 'claim', 'error')
+  local running = held[1] == 'active' or held[1] == 'aborting'
+  if running and held[2] == fence and held[3] == claim then
+    -- XX: a lease is prolonged, never made. The member is there, so this allocates nothing.
+    redis.call('ZADD', LEASE, 'XX', now + ARGV[2], key)
+    if held[1] == 'aborting' then news[#news + 1] = { key, 'aborting', held[4] or '' } end
+  else
+    news[#news + 1] = { key, 'lost', '' }
+  end
+end
+return news

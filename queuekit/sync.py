@@ -1,0 +1,153 @@
+"""The blocking twins of a queue and a job, for code that cannot await.
+
+In a sync task they run on its worker's loop. Elsewhere (a view, a script) on a loop of their own, in
+a thread that the process keeps for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from queuekit.environment import environment
+from queuekit.job import Job, Status
+
+if TYPE_CHECKING:
+    from queuekit.queue import Queue
+    from queuekit.types import CountKind, QueueInfo
+
+T = TypeVar("T")
+
+TASK_LOOP: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar(
+    "queuekit_task_loop", default=None
+)
+"The loop of the worker whose sync task runs in this thread."
+
+
+class _Portal:
+    """A loop in a daemon thread, for processes that have none of their own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(
+                    target=self._loop.run_forever, name="queuekit-sync", daemon=True
+                ).start()
+            return self._loop
+
+
+_portal = _Portal()
+
+
+def block_on(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The coroutine's result, for a thread that may wait.
+
+    Raises:
+        RuntimeError: the caller runs in an event loop, which would stand still.
+    """
+    if asyncio._get_running_loop() is not None:  # get_running_loop() without its exception
+        coroutine.close()
+        raise RuntimeError(
+            "a blocking method was called where an event loop runs; it would stand still.\n"
+            "  Await the method of the same name: await queue.enqueue(...), not queue.sync.enqueue(...)."
+        )
+    loop = TASK_LOOP.get() or _portal.loop()
+    return environment().wait_from_thread(loop, coroutine)
+
+
+class SyncQueue:
+    """A queue's methods, blocking. See `Queue` for what they do."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+
+    def enqueue(
+        self, job_or_func: str | Callable[..., Any] | Job, /, **kwargs: Any
+    ) -> Job | None:
+        """See `Queue.enqueue`."""
+        return block_on(self._queue.enqueue(job_or_func, **kwargs))
+
+    def apply(
+        self,
+        job_or_func: str | Callable[..., Any] | Job,
+        timeout: float | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """See `Queue.apply`."""
+        return block_on(self._queue.apply(job_or_func, timeout, **kwargs))
+
+    def map(
+        self,
+        job_or_func: str | Callable[..., Any] | Job,
+        iter_kwargs: Iterable[dict[str, Any]],
+        timeout: float | None = None,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[Any]:
+        """See `Queue.map`."""
+        return block_on(
+            self._queue.map(job_or_func, iter_kwargs, timeout, return_exceptions, **kwargs)
+        )
+
+    def job(self, job_key: str) -> Job | None:
+        """See `Queue.job`."""
+        return block_on(self._queue.job(job_key))
+
+    def jobs(self, job_keys: Iterable[str]) -> list[Job | None]:
+        """See `Queue.jobs`."""
+        return block_on(self._queue.jobs(job_keys))
+
+    def abort(self, job: Job, error: str) -> None:
+        """See `Queue.abort`."""
+        block_on(self._queue.abort(job, error))
+
+    def count(self, kind: CountKind) -> int:
+        """See `Queue.count`."""
+        return block_on(self._queue.count(kind))
+
+    def info(self, jobs: bool = False, offset: int = 0, limit: int = 10) -> QueueInfo:
+        """See `Queue.info`."""
+        return block_on(self._queue.info(jobs, offset, limit))
+
+    def disconnect(self) -> None:
+        """Close the connections of the loop on which these methods run."""
+        block_on(self._queue.disconnect())
+
+
+class SyncJob:
+    """A job's methods, blocking: `ctx["job"].sync.update(progress=0.5)`."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def update(self, **fields: Any) -> None:
+        """See `Job.update`: progress, meta, and a heartbeat."""
+        block_on(self._job.update(**fields))
+
+    def refresh(self, until_complete: float | None = None) -> None:
+        """See `Job.refresh`."""
+        block_on(self._job.refresh(until_complete))
+
+    def enqueue(self, queue: Queue | None = None) -> None:
+        """See `Job.enqueue`."""
+        block_on(self._job.enqueue(queue))
+
+    def abort(self, error: str) -> None:
+        """See `Job.abort`."""
+        block_on(self._job.abort(error))
+
+    def finish(self, status: Status, *, result: Any = None, error: str | None = None) -> None:
+        """See `Job.finish`."""
+        block_on(self._job.finish(status, result=result, error=error))
+
+    def retry(self, error: str | None) -> None:
+        """See `Job.retry`."""
+        block_on(self._job.retry(error))

@@ -1,0 +1,34 @@
+"""Text of values that are not ours: clipped, and safe when their own methods raise."""
+
+from __future__ import annotations
+
+MAX_ERROR_CHARACTERS = 32 * 1024
+"Of an error's text; the end of a traceback tells more than its beginning, so that is kept."
+
+
+def text_of(error: BaseException) -> str:
+    """An exception's text, also when its `__str__` raises."""
+    try:
+        return str(error)
+    except Exception as broken:  # a user's class: its own bug must not hide the failure
+        return f"<no text: its __str__ raised {type(broken).__name__}>"
+
+
+def repr_of(value: object) -> str:
+    """A value's repr, also when its `__repr__` raises."""
+    try:
+        return repr(value)
+    except Exception as broken:  # as above
+        return f"<{type(value).__name__}: its __repr__ raised {type(broken).__name__}>"
+
+
+def clip(text: str, limit: int) -> str:
+    """The text, or its beginning."""
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def clip_error(text: str) -> bytes:
+    """An error's text as it is stored: its end, and always valid UTF-8."""
+    if len(text) > MAX_ERROR_CHARACTERS:
+        text = f"[...]\n{text[-MAX_ERROR_CHARACTERS:]}"
+    return text.encode("utf-8", "backslashreplace")

@@ -1,0 +1,227 @@
+"""What a worker does beside running jobs: renew leases, recover lost jobs, tick, tidy, tell.
+
+None of it polls. Each duty has a moment at which it is due, told by the server with every claim, or
+runs while there is something to keep up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from queuekit import lifecycle
+from queuekit.cron import Schedule
+from queuekit.environment import background, environment
+from queuekit.job import Job, Status
+from queuekit.lifecycle import Event
+from queuekit.store.redis import BATCH, STORE_ERRORS, Claimed, Held, Move, NewJob
+
+if TYPE_CHECKING:
+    from queuekit.worker import Worker
+
+logger = logging.getLogger("queuekit")
+
+RETRY_S = 0.5
+"Before upkeep tries again what Redis refused or did not answer."
+
+ALIVE_S = 60.0
+"A worker that was not heard of for so long counts as gone (longer when it may wait longer)."
+
+
+async def renew_leases(worker: Worker[Any]) -> None:
+    """Prolong the leases of all running jobs, each third of a lease, as long as there are any."""
+    pause = worker.lease_s / 3
+    while True:
+        with background():
+            await asyncio.sleep(pause)
+        runs = list(worker.running.values())
+        if not runs:
+            return
+        asked_at = environment().monotonic()
+        proofs = [(run.job.key, run.job.fence, run.job.claim_id) for run in runs]
+        try:
+            news = await worker.queue.store.renew(proofs, round(worker.lease_s * 1000))
+        except STORE_ERRORS as error:
+            logger.warning("leases could not be renewed: %s", type(error).__name__)
+            _give_up_expired(worker)
+            pause = RETRY_S
+            continue
+        pause = worker.lease_s / 3
+        told = {key: (what, reason) for key, what, reason in news}
+        for run in runs:
+            what, reason = told.get(run.job.key, ("", ""))
+            if what != "lost":
+                run.lease_end = asked_at + worker.lease_s
+            if what == "aborting":
+                run.interrupt(Event.ABORTED, reason)
+            elif what == "lost" and worker.running.get(run.job.fence) is run:
+                run.interrupt(Event.LOST, "its lease ended")
+
+
+def _give_up_expired(worker: Worker[Any]) -> None:
+    """While Redis is away: stop the runs whose lease must have ended by our own clock."""
+    now = environment().monotonic()
+    for run in list(worker.running.values()):
+        if run.lease_end <= now:
+            run.interrupt(Event.LOST, "its lease could not be renewed in time")
+
+
+async def after_claim(worker: Worker[Any], claimed: Claimed) -> None:
+    """The duties whose moment has come, as the last claim told."""
+    if claimed.lease_end_ms is not None and claimed.lease_end_ms <= claimed.now_ms:
+        await recover(worker)
+    if claimed.record_end_ms is not None and claimed.record_end_ms <= claimed.now_ms:
+        while await worker.queue.store.expire() == BATCH:
+            pass
+
+
+async def recover(worker: Worker[Any]) -> int:
+    """Move the jobs whose lease has ended: queued again, failed after too many losses, or aborted.
+
+    Any number of workers may do this at once: each move is accepted once. How many were moved here.
+    """
+    moved = 0
+    while True:
+        orphans = await worker.queue.store.expired()
+        moves = [_recovery(worker, orphan) for orphan in orphans]
+        verdicts = await worker.queue.store.commit(moves) if moves else []
+        for move, (verdict, _) in zip(moves, verdicts, strict=True):
+            if verdict == "ok":
+                moved += 1
+                await _tell_lost(worker, move)
+        if len(orphans) < BATCH or not any(verdict == "ok" for verdict, _ in verdicts):
+            return moved
+
+
+def _recovery(worker: Worker[Any], orphan: Held) -> Move:
+    try:
+        job = worker.queue.decode(orphan.key, orphan.call, orphan.state)
+    except Exception as error:  # whatever a `load` raises: one bad record must not stop the others
+        logger.exception("the record of job %r cannot be read; it fails", orphan.key)
+        job = Job(function="?", key=orphan.key, status=Status.ACTIVE, error=str(error))
+        target, text = Status.FAILED, f"its record cannot be read: {error}"
+    else:
+        target, text = _after_loss(job)
+    return Move(
+        orphan.key,
+        orphan.fence,
+        orphan.claim_id,
+        target,
+        delay_ms=worker.queue.next_delay_ms(job, job.failures + job.losses + 1),
+        ttl_ms=job.ttl * 1000,
+        charge="losses",
+        expired_only=True,
+        error=text.encode(),
+    )
+
+
+def _after_loss(job: Job) -> tuple[Status, str]:
+    if job.status is Status.ABORTING:
+        return Status.ABORTED, job.error or "aborted"
+    losses = job.losses + 1
+    target = lifecycle.after_loss(losses)
+    text = f"worker {job.worker_id} lost it: the lease of attempt {job.attempts} ended"
+    if target is Status.FAILED:
+        text += f"; that was loss {losses}, and {lifecycle.MAX_LOST} are allowed"
+    return target, text
+
+
+async def _tell_lost(worker: Worker[Any], move: Move) -> None:
+    logger.warning("job %r was lost by its worker and is %s now", move.key, move.target)
+    world = environment()
+    if world.watched:
+        await world.step(
+            "lost", key=move.key, queue=worker.queue.name, target=move.target.value, delay_ms=move.delay_ms
+        )
+
+
+async def tick(worker: Worker[Any], schedules: list[Schedule]) -> None:
+    """Enqueue the job of each tick when it comes. Ticks before the worker's start are not made up;
+    those that pass while it is up, but held up, are."""
+    store = worker.queue.store
+    server = ServerClock(await _patiently(store.server_time_ms))
+    due = {schedule.id: schedule.next_tick_ms(server.now_ms()) for schedule in schedules}
+    while True:
+        pause = (min(due.values()) - server.now_ms()) / 1000
+        if pause > 0:
+            await asyncio.sleep(pause)
+        for schedule in schedules:
+            while due[schedule.id] <= server.now_ms():
+                tick_ms = due[schedule.id]
+                verdict, now_ms = await _patiently(partial(_handle, worker, schedule, tick_ms))
+                server = ServerClock(now_ms)
+                if verdict == "early":
+                    break
+                due[schedule.id] = schedule.next_tick_ms(tick_ms)
+
+
+async def _handle(worker: Worker[Any], schedule: Schedule, tick_ms: int) -> tuple[str, int]:
+    job = schedule.job_at(tick_ms)
+    record = NewJob(job.key, environment().new_id(), worker.queue.codec.encode_call(job))
+    verdict, now_ms = await worker.queue.store.cron(
+        schedule.id, tick_ms, unique=schedule.unique, job=record
+    )
+    if verdict == "overlap":
+        logger.info("schedule %r: the job of the last tick still runs; this one is skipped", schedule.id)
+    world = environment()
+    if world.watched and verdict in ("enqueued", "overlap"):
+        await world.step(
+            "ticked",
+            key=job.key,
+            function=job.function,
+            kwargs=job.kwargs,
+            queue=worker.queue.name,
+            schedule=schedule.id,
+            tick_ms=tick_ms,
+            verdict=verdict,
+        )
+    return verdict, now_ms
+
+
+async def _patiently(call: Any) -> Any:
+    """Its answer, however long Redis is away."""
+    while True:
+        try:
+            return await call()
+        except STORE_ERRORS as error:
+            logger.warning("cron waits for Redis: %s", type(error).__name__)
+            with background():
+                await asyncio.sleep(RETRY_S)
+
+
+class ServerClock:
+    """The server's time between two answers, kept by this process's monotonic clock."""
+
+    def __init__(self, now_ms: int) -> None:
+        self._now_ms = now_ms
+        self._asked_at = environment().monotonic()
+
+    def now_ms(self) -> int:
+        return self._now_ms + round((environment().monotonic() - self._asked_at) * 1000)
+
+
+async def tell_statistics(worker: Worker[Any]) -> None:
+    """Write the worker's statistics when they have changed, at most once in a while."""
+    while True:
+        await worker.changed.wait()
+        worker.changed.clear()
+        await write_info(worker)
+        with background():
+            await asyncio.sleep(worker.timers.get("worker_info", 10))
+
+
+async def write_info(worker: Worker[Any], *, starts: bool = False) -> None:
+    """Tell that the worker is there, and what it has done. Not worth dying for."""
+    info = json.dumps(worker.info()).encode()
+    try:
+        await worker.queue.store.register(worker.id, alive_ms(), info, starts=starts)
+    except STORE_ERRORS as error:
+        logger.warning("statistics could not be written: %s", type(error).__name__)
+
+
+def alive_ms() -> int:
+    """How long the worker counts as alive after a word of it: until well after its next one."""
+    return round(1000 * max(ALIVE_S, 2 * environment().idle_wait_s()))
