@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 
 import pytest
-from tests.house.tree import files, shown
 
 from queuekit.job import Status
 from queuekit.lifecycle import TRANSITIONS
+from tests.house.tree import files, shown
 
 PRELUDE = "prelude.lua"
 "What every script begins with: no script of its own, so its head has a purpose only."
 
 SCRIPTS = [path for path in files(".lua") if "store" in path.parts and path.name != PRELUDE]
 HEADINGS = ["Purpose", "KEYS", "ARGV", "Answer", "Moves"]
-UNORDERED = re.compile(r"""['"](SCAN|KEYS|SMEMBERS|HSCAN|SSCAN|ZSCAN|RANDOMKEY)['"]""", re.IGNORECASE)
+UNORDERED = re.compile(
+    r"""['"](SCAN|KEYS|SMEMBERS|HSCAN|SSCAN|ZSCAN|RANDOMKEY)['"]""", re.IGNORECASE
+)
 
 
 def head_of(text: str) -> dict[str, str]:
@@ -42,7 +44,9 @@ def arrows_of(moves: str) -> set[tuple[str, str]]:
 
 
 def test_there_are_scripts():
-    assert SCRIPTS, "No Lua script is in queuekit/store: the tests of this file would check nothing."
+    assert SCRIPTS, (
+        "No Lua script is in queuekit/store: the tests of this file would check nothing."
+    )
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=shown)

@@ -58,7 +58,8 @@ def _real_sleeps(path):
         nested = {
             id(node)
             for inner in ast.walk(test)
-            if inner is not test and isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            if inner is not test
+            and isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
             for node in ast.walk(inner)
         }
         for node in ast.walk(test):
@@ -84,7 +85,9 @@ def test_no_two_tests_of_a_file_share_a_name():
     found = []
     for path in TESTS:
         for scope in [parsed(path), *(n for n in parsed(path).body if isinstance(n, ast.ClassDef))]:
-            names = [n.name for n in scope.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+            names = [
+                n.name for n in scope.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)
+            ]
             found += [f"{shown(path)}: {n}" for n in sorted(set(names)) if names.count(n) > 1]
     assert not found, complaint(
         found,

@@ -8,12 +8,14 @@ from tests.house.tree import complaint, shown, text_files
 
 # Written in pieces, so that this file does not find itself.
 MACHINE_PATH = re.compile(
-    r"(?<![\w.:/])/(?:" + "|".join(["work", "farm", "ro" + "ot", "ho" + "me/[a-z]+", "Us" + "ers"]) + r")/"
+    r"(?<![\w.:/])/(?:"
+    + "|".join(["work", "farm", "ro" + "ot", "ho" + "me/[a-z]+", "Us" + "ers"])
+    + r")/"
     r"|(?<![\w.:/])/tmp/[a-z_]+[./]"
 )
 REGISTRY = re.compile(
-    r"(?:extra-)?index" + r"-url|pypi\." + r"org|pythonhosted\." + r"org|\.whl" + r"#sha256|--find" + r"-links"
-    r"|https?://[^\s\"'<>]*/simple\b",
+    r"(?:extra-)?index" + r"-url|--find" + r"-links|\.whl" + r"#sha256"
+    r"|pypi\." + r"org|pythonhosted\." + r"org|https?://[^\s\"'<>]*/simple\b",
     re.IGNORECASE,
 )
 LOCK_FILES = {"Pipfile.lock", "pdm.lock", "poetry.lock", "pylock.toml", "uv.lock"}

@@ -1,0 +1,131 @@
+"""RESP, Redis's protocol, as far as a wire needs it: split what comes into commands and replies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from queuekit.simulation.trace import shorten
+
+
+class Error(Exception):  # noqa: N818 (RESP's own word)
+    """An error reply."""
+
+
+class NotRedisError(ValueError):
+    """What a client sent is no command of Redis's protocol."""
+
+
+class _Incomplete(Exception):  # noqa: N818 (a signal between two methods)
+    """More bytes are needed."""
+
+
+class Splitter:
+    """Bytes in, whole values out, however they were cut."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._at = 0
+
+    def commands(self, data: bytes) -> list[list[bytes]]:
+        """The commands that are complete with this data.
+
+        Raises:
+            NotRedisError: the client speaks something else.
+        """
+        self._buffer += data
+        if self._buffer and self._buffer[0] != 0x2A:  # "*"
+            raise NotRedisError(bytes(self._buffer[:40]))
+        return list(self._values())
+
+    def replies(self, data: bytes) -> list[Any]:
+        """The replies that are complete with this data."""
+        self._buffer += data
+        return list(self._values())
+
+    def _values(self) -> Iterator[Any]:
+        while self._buffer:
+            self._at = 0
+            try:
+                value = self._value()
+            except _Incomplete:
+                return
+            del self._buffer[: self._at]
+            yield value
+
+    def _line(self) -> bytes:
+        end = self._buffer.find(b"\r\n", self._at)
+        if end < 0:
+            raise _Incomplete
+        line = bytes(self._buffer[self._at : end])
+        self._at = end + 2
+        return line
+
+    def _bytes(self, size: int) -> bytes:
+        end = self._at + size
+        if len(self._buffer) < end + 2:
+            raise _Incomplete
+        data = bytes(self._buffer[self._at : end])
+        self._at = end + 2
+        return data
+
+    def _value(self) -> Any:
+        line = self._line()
+        parse = _PARSERS.get(line[:1])
+        if parse is None:
+            raise NotRedisError(line[:40])
+        return parse(self, line[1:])
+
+    def _many(self, number: bytes) -> list[Any] | None:
+        count = int(number)
+        return None if count < 0 else [self._value() for _ in range(count)]
+
+    def _map(self, number: bytes) -> dict[Any, Any]:
+        return {_hashable(self._value()): self._value() for _ in range(int(number))}
+
+    def _bulk(self, number: bytes) -> bytes | None:
+        size = int(number)
+        return None if size < 0 else self._bytes(size)
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+_PARSERS: Mapping[bytes, Callable[[Splitter, bytes], Any]] = {
+    b"+": lambda _, text: text,
+    b"-": lambda _, text: Error(text.decode("utf-8", "replace")),
+    b":": lambda _, text: int(text),
+    b"$": Splitter._bulk,
+    b"=": lambda self, size: (self._bulk(size) or b"")[4:],
+    b"*": Splitter._many,
+    b"~": Splitter._many,
+    b">": Splitter._many,
+    b"%": Splitter._map,
+    b"_": lambda _, text: None,
+    b"#": lambda _, text: text == b"t",
+    b",": lambda _, text: float(text),
+    b"(": lambda _, text: int(text),
+}
+
+
+def encode_command(words: list[bytes]) -> bytes:
+    """A command as a client sends it."""
+    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words)
+
+
+def text(value: Any) -> str:
+    """A reply or an argument as the trace shows it, the same whichever server gave it."""
+    if isinstance(value, bytes):
+        return shorten(value.decode("utf-8", "backslashreplace").replace("\n", "\\n"))
+    if value is None:
+        return "nil"
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, list | tuple):
+        return shorten(f"[{' '.join(text(item) for item in value)}]")
+    if isinstance(value, dict):
+        return shorten("{" + " ".join(f"{text(k)}:{text(v)}" for k, v in value.items()) + "}")
+    if isinstance(value, Exception):
+        return f"-{shorten(str(value))}"
+    return str(value)

@@ -1,0 +1,198 @@
+"""The simulated network, at the transport: a client's bytes become commands, each a hop each way.
+
+redis-py, or any asyncio client of Redis, runs on it unmodified, with its own pools, reconnects and
+time-outs. The other end of a connection is a `Peer`: a connection of the embedded server, or one
+that is relayed to a real one.
+
+On both, what a command causes arrives in one order: its own reply first, then what it set free for
+others (blocked reads that end, messages), by the age of their connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+from queuekit.simulation.errors import RefusedInSimulation
+from queuekit.simulation.observe import Hop
+from queuekit.simulation.resp import NotRedisError, Splitter, text
+
+HANDSHAKES = frozenset({b"HELLO", b"CLIENT", b"INFO", b"AUTH"})
+"Commands that differ with versions of client and server, or hold secrets: not in the trace."
+
+
+class Peer(Protocol):
+    """The server's end of a connection."""
+
+    def execute(self, command: list[bytes]) -> None:
+        """Run a command; replies come by `Wire.reply`, now or later."""
+
+    def close(self) -> None:
+        """The client is gone."""
+
+
+class Network(Protocol):
+    """What connections of a simulation lead to."""
+
+    scripts: Scripts
+
+    def connect(self, protocol: asyncio.BaseProtocol, address: str) -> asyncio.Transport:
+        """A new connection to an address."""
+
+    def close(self) -> None:
+        """The end of the network and all its connections."""
+
+
+class Scripts:
+    """The scripts that were loaded, by name, so that traces do not depend on their text."""
+
+    def __init__(self) -> None:
+        self._names: dict[bytes, str] = {}
+
+    def learn(self, command: list[bytes]) -> bytes | None:
+        """Take in EVAL and SCRIPT LOAD; the SHA-1 of the script that it brings, if it does."""
+        name = command[0].upper()
+        source = None
+        if name in (b"EVAL", b"EVAL_RO") and len(command) > 1:
+            source = command[1]
+        elif name == b"SCRIPT" and len(command) > 2 and command[1].upper() == b"LOAD":
+            source = command[2]
+        if source is None:
+            return None
+        sha = hashlib.sha1(source, usedforsecurity=False).hexdigest().encode()
+        first = source.split(b"\n", 1)[0]
+        named = first.startswith(b"-- name: ")
+        self._names[sha] = first[9:].decode("utf-8", "replace").strip() if named else "script"
+        return sha
+
+    def words(self, command: list[bytes]) -> tuple[str, ...]:
+        """A command as the trace shows it."""
+        name = command[0].upper()
+        if name in (b"EVALSHA", b"EVALSHA_RO"):
+            script = self._names.get(command[1].lower(), "script")
+            return (name.decode(), script, *map(text, command[2:]))
+        sha = self.learn(command)
+        if sha is None:
+            return (name.decode("utf-8", "backslashreplace"), *map(text, command[1:]))
+        if name == b"SCRIPT":
+            return ("SCRIPT", "LOAD", self._names[sha])
+        return (name.decode(), self._names[sha], *map(text, command[2:]))
+
+
+class Wire(asyncio.Transport):
+    """One connection, seen from the client; it is the transport that the client holds."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        protocol: asyncio.BaseProtocol,
+        address: str,
+        number: int,
+        scripts: Scripts,
+    ) -> None:
+        super().__init__({"peername": (address, 0), "sockname": ("simulated", number)})
+        self.number = number
+        self.peer: Peer | None = None
+        self._loop = loop
+        self._protocol: Any = protocol
+        self._address = address
+        self._scripts = scripts
+        self._splitter = Splitter()
+        self._closed = False
+        self._hop: Callable[..., None] = getattr(loop, "hop", self._plain_hop)
+
+    def _plain_hop(self, hop: Hop, deliver: Callable[[], None], *, traced: bool = True) -> None:
+        """On a loop of asyncio's own (`fakeredis://` in real time)."""
+        del hop, traced
+        self._loop.call_soon(deliver)
+
+    # -- towards the server
+
+    def write(self, data: Any) -> None:
+        if self._closed:
+            return
+        try:
+            commands = self._splitter.commands(bytes(data))
+        except NotRedisError as error:
+            self._fail(
+                RefusedInSimulation(
+                    f"the client connected to {self._address} does not speak Redis's protocol: {error}.\n"
+                    "  In a simulation every address leads to a simulated Redis.\n"
+                    "  Replace the service by a stand-in in the test."
+                )
+            )
+            return
+        for command in commands:
+            traced = command[0].upper() not in HANDSHAKES
+            words = self._scripts.words(command) if traced else (command[0].decode("latin-1"),)
+            self._hop(Hop(self.number, "request", words), partial(self._request, command), traced=traced)
+
+    def writelines(self, list_of_data: Any) -> None:
+        self.write(b"".join(list_of_data))
+
+    def _request(self, command: list[bytes]) -> None:
+        if not self._closed and self.peer is not None:
+            self.peer.execute(command)
+
+    # -- towards the client
+
+    def reply(self, data: bytes, value: Any, *, traced: bool) -> None:
+        """Called by the peer: bytes for the client, and what they mean."""
+        hop = Hop(self.number, "reply", (text(value),) if traced else ())
+        self._hop(hop, partial(self._receive, data), traced=traced)
+
+    def _receive(self, data: bytes) -> None:
+        if not self._closed:
+            self._protocol.data_received(data)
+
+    def _fail(self, error: Exception) -> None:
+        self._close(error)
+
+    # -- the rest of a transport
+
+    def close(self) -> None:
+        self._close(None)
+
+    def abort(self) -> None:
+        self._close(None)
+
+    def _close(self, error: Exception | None) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if self.peer is not None:
+            self.peer.close()
+        if not self._loop.is_closed():
+            self._loop.call_soon(self._protocol.connection_lost, error)
+
+    def cut(self, error: Exception | None = None) -> None:
+        """The network drops the connection: the client sees it reset."""
+        self._close(error or ConnectionResetError("the simulated connection was reset"))
+
+    def is_closing(self) -> bool:
+        return self._closed
+
+    def pause_reading(self) -> None:
+        """Replies are small; nothing is held back for a slow reader."""
+
+    def resume_reading(self) -> None:
+        """See `pause_reading`."""
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Nothing is buffered."""
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        protocol: asyncio.BaseProtocol = self._protocol
+        return protocol
