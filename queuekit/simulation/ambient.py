@@ -19,6 +19,10 @@ IDLE_WAIT_S = 3600.0
 the queue, not millions. A worker with neighbours looks once a lease, as their leases may end."""
 
 
+JITTER_STEPS = 1000
+"A jittered delay is one of so many parts of its upper bound."
+
+
 class SimulatedEnvironment(Environment):
     """Time, chance and threads of one simulation."""
 
@@ -45,9 +49,9 @@ class SimulatedEnvironment(Environment):
         return f"{self._random.getrandbits(64):016x}"
 
     def jitter(self, upper_s: float) -> float:
-        if self._simulation.jitter == "upper":
-            return upper_s
-        return self._random.uniform(0, upper_s)
+        # 0, the boring choice, is the upper bound; chance decides where the test asked for it.
+        share = self._simulation.chooser.pick("jitter", JITTER_STEPS + 1) / JITTER_STEPS
+        return upper_s * (1 - share)
 
     @property
     def watched(self) -> bool:

@@ -249,6 +249,7 @@ class Assertions:
     def _expect(
         self, record: JobRecord, what: str, holds: bool, attempts: int | None = None, found: str = ""
     ) -> None:
+        __tracebackhide__ = True  # pytest shows the test's own line
         if holds:
             return
         if attempts is not None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
+from queuekit.errors import MissingDependencyError
 from queuekit.simulation.errors import SimulationError
 
 if TYPE_CHECKING:
@@ -78,6 +80,17 @@ def resolve(backend: str | Backend, *, flush: bool = False) -> Backend:
         )
     database = int(parts.path.strip("/") or 0)
     return RealServer(f"{parts.hostname}:{parts.port or 6379}", database, flush=flush)
+
+
+def require_testing_extra() -> None:
+    """Raises MissingDependencyError, with the command that installs it, if it is not there."""
+    for package in ("freezegun", "fakeredis", "lupa"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingDependencyError(
+                f"a simulation needs {package}, which is not installed.\n"
+                "  Production does without; tests need the testing extra:\n"
+                "  pip install 'queuekit[testing]'"
+            )
 
 
 _private: list[PrivateServer] = []

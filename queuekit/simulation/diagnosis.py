@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from queuekit.simulation.journal import Entry, JobRecord
     from queuekit.simulation.world import Simulation
 
+PASSING = frozenset({"ended", "committing"})
+"Moments on the way to another one that tells more."
+
 SHOWN_EVENTS = 20
 "Of a job's events, the last so many."
 
@@ -64,7 +67,7 @@ def timeline(simulation: Simulation, record: JobRecord) -> str:
     events = [
         entry
         for entry in simulation.journal.entries
-        if entry.key == record.key and entry.queue == record.queue
+        if entry.key == record.key and entry.queue == record.queue and entry.moment not in PASSING
     ]
     lines = [f"  {describe(entry)}" for entry in events[-SHOWN_EVENTS:]]
     if len(events) > SHOWN_EVENTS:

@@ -12,7 +12,9 @@ from redis.asyncio.connection import Connection
 
 from queuekit.simulation.server import EmbeddedNetwork
 
-_servers: WeakKeyDictionary[asyncio.AbstractEventLoop, EmbeddedNetwork] = WeakKeyDictionary()
+_networks: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, EmbeddedNetwork]] = (
+    WeakKeyDictionary()
+)
 
 
 class EmbeddedConnection(Connection):
@@ -26,8 +28,9 @@ class EmbeddedConnection(Connection):
         if hasattr(loop, "simulated_clock"):
             transport, _ = await loop.create_connection(lambda: protocol, self.host, self.port)
         else:
-            network = _servers.setdefault(loop, EmbeddedNetwork(loop))
-            transport = network.connect(protocol, f"{self.host}:{self.port}")
+            servers = _networks.setdefault(loop, {})
+            network = servers.setdefault(self.host, EmbeddedNetwork(loop))
+            transport = network.connect(protocol, self.host)
             protocol.connection_made(transport)
         self._reader = reader
         self._writer = asyncio.StreamWriter(transport, protocol, reader, loop)

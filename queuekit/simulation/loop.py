@@ -12,6 +12,7 @@ import heapq
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from queuekit.simulation import waiting
@@ -247,7 +248,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         hold = self._show(Moment(name, details)) if self.observers else None
         if hold is not None:
             released = self.create_future()
-            hold.catch(lambda: released.done() or released.set_result(None))
+            hold.catch(partial(_resolve, released))
             await released
         self.trace.moment(self._now_us(), name, details)
 
@@ -320,7 +321,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.unseen.append(context)
         super().call_exception_handler(context)
 
-    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+    def add_signal_handler(  # type: ignore[override]
+        self, sig: int, callback: Callable[..., object], *args: Any
+    ) -> None:
         self.signal_handlers[sig] = (callback, args)
 
     def remove_signal_handler(self, sig: int) -> bool:
@@ -378,6 +381,11 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             self._timers.clear()
             self._settling.clear()
             super().close()
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _refused(what: str) -> Callable[..., Any]:

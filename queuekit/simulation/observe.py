@@ -20,7 +20,7 @@ class Step:
 
     task: str
     where: str
-    "Qualified name and line of the task's own coroutine."
+    "Qualified name of the task's own coroutine, and how many lines into it the task stands."
 
 
 @dataclass(frozen=True, slots=True)

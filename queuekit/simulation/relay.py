@@ -19,7 +19,7 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
-from queuekit.simulation.errors import RefusedInSimulation, SimulationError
+from queuekit.simulation.errors import SimulationError
 from queuekit.simulation.expiry import Expiry
 from queuekit.simulation.resp import Error, Splitter, encode_command
 from queuekit.simulation.scope import STATE, current_clock
@@ -307,7 +307,6 @@ class RelayNetwork:
         self._relays: list[Relay] = []
         self._transactions: set[int] = set()
         self._loaded: set[bytes] = set()
-        self._client_address: str | None = None
         self._client_database: int | None = None
         self._prepare(flush)
 
@@ -330,14 +329,7 @@ class RelayNetwork:
             self.control.ask(b"FLUSHDB")
 
     def connect(self, protocol: asyncio.BaseProtocol, address: str) -> asyncio.Transport:
-        """A connection. All of a simulation's clients must mean one address: there is one server."""
-        if self._client_address is None:
-            self._client_address = address
-        if address != self._client_address:
-            raise RefusedInSimulation(
-                f"a connection to {address}, but the simulated server stands for {self._client_address}.\n"
-                "  On a real backend a simulation has one Redis; on fakeredis each address has its own."
-            )
+        """A connection; whatever address it means, there is one server."""
         wire = Wire(self._loop, protocol, address, len(self.wires) + 1, self.scripts)
         relay = Relay(self, wire)
         wire.peer = relay

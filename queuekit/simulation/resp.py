@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from queuekit.simulation.trace import shorten
+
+
+_SHA1 = re.compile(rb"[0-9a-f]{40}")
 
 
 class Error(Exception):  # noqa: N818 (RESP's own word)
@@ -117,6 +121,8 @@ def encode_command(words: list[bytes]) -> bytes:
 def text(value: Any) -> str:
     """A reply or an argument as the trace shows it, the same whichever server gave it."""
     if isinstance(value, bytes):
+        if len(value) == 40 and _SHA1.fullmatch(value):  # of a script: its text is not the trace's
+            return "(sha1)"
         return shorten(value.decode("utf-8", "backslashreplace").replace("\n", "\\n"))
     if value is None:
         return "nil"
@@ -127,5 +133,5 @@ def text(value: Any) -> str:
     if isinstance(value, dict):
         return shorten("{" + " ".join(f"{text(k)}:{text(v)}" for k, v in value.items()) + "}")
     if isinstance(value, Exception):
-        return f"-{shorten(str(value))}"
+        return f"-{str(value).split(' ', 1)[0]}"  # the code; the words differ between servers
     return str(value)

@@ -288,19 +288,22 @@ def _move(
 
 
 class EmbeddedNetwork:
-    """A network on which every address is an embedded Redis of its own."""
+    """A network on which every address leads to one embedded Redis.
+
+    One, since a queue that an application builds at import time for `redis://localhost` and a test
+    that asks for `simulation.queue` mean the same; databases are kept apart by number as ever.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self.servers: dict[str, EmbeddedServer] = {}
+        self.server = EmbeddedServer()
         self.scripts = Scripts()
         self.wires: list[Wire] = []
 
     def connect(self, protocol: asyncio.BaseProtocol, address: str) -> asyncio.Transport:
-        """A connection to the Redis at an address, which exists from its first connection on."""
-        server = self.servers.setdefault(address, EmbeddedServer())
+        """A connection to the Redis."""
         wire = Wire(self._loop, protocol, address, len(self.wires) + 1, self.scripts)
-        wire.peer = Connection(server, wire)
+        wire.peer = Connection(self.server, wire)
         self.wires.append(wire)
         return wire
 

@@ -2,7 +2,7 @@
 
 A line begins with the virtual time in microseconds since the world began, and a letter:
 
-    12000000 s worker-1 Worker.start:181        a step of a task, and where the task stands
+    12000000 s worker-1 Worker.start+18         a step of a task, and where the task stands
     12000000 > 3 EVALSHA claim 1 qk:{default}   a command arrives at the server, on connection 3
     12000000 < 3 [...]                          its reply arrives
     12000000 m committed key='a' event='...'    a named point in a job's life

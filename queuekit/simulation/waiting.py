@@ -17,14 +17,16 @@ _places: dict[tuple[CodeType, int], str] = {}
 
 
 def where(task: asyncio.Task[Any]) -> str:
-    """Qualified name and line of a task's own coroutine."""
+    """Qualified name of a task's own coroutine, and how many lines into it the task stands."""
     frame = getattr(task.get_coro(), "cr_frame", None)
     if frame is None:
         return "?"
     place = (frame.f_code, frame.f_lineno)
     text = _places.get(place)
     if text is None:
-        text = _places[place] = f"{frame.f_code.co_qualname}:{frame.f_lineno}"
+        # Counted from the function's first line: edits above it leave the trace as it was.
+        line = frame.f_lineno - frame.f_code.co_firstlineno
+        text = _places[place] = f"{frame.f_code.co_qualname}+{line}"
     return text
 
 

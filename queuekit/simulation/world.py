@@ -16,7 +16,7 @@ from queuekit.queue import Queue
 from queuekit.simulation import diagnosis
 from queuekit.simulation.ambient import SimulatedEnvironment
 from queuekit.simulation.assertions import Assertions
-from queuekit.simulation.backends import Backend, resolve
+from queuekit.simulation.backends import Backend, require_testing_extra, resolve
 from queuekit.simulation.chooser import Chooser
 from queuekit.simulation.clock import VirtualClock
 from queuekit.simulation.errors import SimulationError
@@ -81,10 +81,11 @@ class Simulation(Assertions):
             raise SimulationError(f"jitter={jitter!r} is unknown; it is 'upper' or 'full'.")
         self.seed = seed
         self.start = start
-        self.jitter = jitter
         self.journal = Journal()
         self.trace = Trace()
         self.chooser = Chooser(seed)
+        if jitter == "full":
+            self.chooser.drawn_sites.add("jitter")
         self._backend = resolve(backend, flush=flush)
         self._given_loop = loop
         self._steps_per_instant = steps_per_instant
@@ -96,6 +97,7 @@ class Simulation(Assertions):
     # -- being there
 
     def __enter__(self) -> Simulation:
+        require_testing_extra()
         from queuekit.simulation import entropy, wallclock  # noqa: PLC0415 (freezegun is heavy)
 
         wallclock.install()
@@ -195,7 +197,8 @@ class Simulation(Assertions):
             settings: the arguments of a `Worker`, as the application keeps them.
         """
         if worker is None:
-            arguments: dict[str, Any] = {"queue": self.queue, **(settings or {}), **options}
+            given: dict[str, Any] = dict(settings or {})
+            arguments: dict[str, Any] = {"queue": self.queue, **given, **options}
             if functions is not None:
                 arguments["functions"] = functions
             arguments.setdefault("functions", [])

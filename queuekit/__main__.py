@@ -1,0 +1,7 @@
+"""`python -m queuekit`: see `queuekit.cli`."""
+
+import sys
+
+from queuekit.cli import main
+
+sys.exit(main())

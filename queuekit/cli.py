@@ -1,0 +1,76 @@
+"""The command line: record and replay scenarios."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from queuekit.errors import QueuekitError
+
+OK, DIFFERS, NOT_RECORDED, FAILED = 0, 1, 3, 2
+"Exit codes: as recorded; another trace; nothing recorded with these versions; it could not be run."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; its exit code."""
+    options = _parser().parse_args(arguments)
+    command = {"replay": _replay, "record": _record}[options.command]
+    try:
+        return command(options)
+    except QueuekitError as error:
+        print(f"queuekit: {error}", file=sys.stderr)
+        return FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="queuekit",
+        description="Simulated runs of job queues.",
+        epilog="Exit codes: 0 as recorded, 1 another trace, 2 it could not be run, "
+        "3 nothing was recorded with these versions.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, what in (
+        ("replay", "live through a scenario and compare its trace with the recorded one"),
+        ("record", "live through a scenario and write its trace into the file"),
+    ):
+        command = commands.add_parser(name, help=what, description=what)
+        command.add_argument("file", type=Path, help="a scenario file (scenarios/*.toml)")
+        command.add_argument(
+            "--backend",
+            default="fakeredis",
+            help="fakeredis (default), server, or redis://host:port/database",
+        )
+        command.add_argument(
+            "--flush", action="store_true", help="let the database of redis://... be emptied"
+        )
+    return parser
+
+
+def _replay(options: argparse.Namespace) -> int:
+    # Only here: what simulates is not part of a production install.
+    from queuekit.simulation import scenario  # noqa: PLC0415
+
+    chosen = scenario.read(options.file)
+    trace = scenario.run(chosen, backend=options.backend, flush=options.flush)
+    versions = scenario.current_versions()
+    recording = chosen.recording_for(versions)
+    print(f"{options.file}: {trace.count:,} lines, trace {trace.digest()}")
+    if recording is None:
+        shown = ", ".join(f"{name} {version}" for name, version in versions.items())
+        print(f"nothing was recorded with {shown}; queuekit record {options.file} does it.")
+        return NOT_RECORDED
+    difference = scenario.compare(recording, trace)
+    print(difference or "as recorded.")
+    return OK if difference is None else DIFFERS
+
+
+def _record(options: argparse.Namespace) -> int:
+    from queuekit.simulation import scenario  # noqa: PLC0415 (as above)
+
+    chosen = scenario.read(options.file)
+    made = scenario.record(chosen, backend=options.backend, flush=options.flush)
+    print(f"{options.file}: recorded {made.lines:,} lines, trace {made.trace}")
+    return OK

@@ -1,0 +1,35 @@
+"""Floor 4: a world in which time, scheduling, network and failures belong to the test."""
+
+from queuekit.simulation.assertions import ANY as ANY
+from queuekit.simulation.errors import JobsFailed as JobsFailed
+from queuekit.simulation.errors import RefusedInSimulation as RefusedInSimulation
+from queuekit.simulation.errors import SimulationDeadlock as SimulationDeadlock
+from queuekit.simulation.errors import SimulationError as SimulationError
+from queuekit.simulation.errors import SimulationLivelock as SimulationLivelock
+from queuekit.simulation.errors import VirtualTimeLimit as VirtualTimeLimit
+from queuekit.simulation.journal import JobRecord as JobRecord
+from queuekit.simulation.observe import Draw as Draw
+from queuekit.simulation.observe import Hold as Hold
+from queuekit.simulation.observe import Hop as Hop
+from queuekit.simulation.observe import Moment as Moment
+from queuekit.simulation.observe import Step as Step
+from queuekit.simulation.world import SimulatedWorker as SimulatedWorker
+from queuekit.simulation.world import Simulation as Simulation
+
+__all__ = [
+    "ANY",
+    "Draw",
+    "Hold",
+    "Hop",
+    "JobRecord",
+    "JobsFailed",
+    "Moment",
+    "RefusedInSimulation",
+    "SimulatedWorker",
+    "Simulation",
+    "SimulationDeadlock",
+    "SimulationError",
+    "SimulationLivelock",
+    "Step",
+    "VirtualTimeLimit",
+]

@@ -1,0 +1,213 @@
+"""Scenario files: a run that can be repeated, and the trace that it must have.
+
+A file names an async function of a `Simulation` in a Python file beside it, and how the world is set
+up. `[[recorded]]` tables hold the hash of its trace, one for each set of versions it was recorded
+with: the same seed, code and versions give the same trace, on the embedded Redis and on a real one.
+
+    version = 1
+    scenario = "week.py:week"
+    seed = 7
+    start = "2030-01-07T00:00:00+00:00"
+
+    [[recorded]]
+    python = "3.11"
+    redis = "8.1.0"
+    ...
+    lines = 123456
+    trace = "9f86d081..."
+    checkpoints = ["...", ...]
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import tomllib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from queuekit.simulation.errors import SimulationError
+from queuekit.simulation.trace import CHECKPOINT, Trace
+from queuekit.simulation.world import Simulation
+
+VERSION = 1
+"Of the format; a file of another one is refused."
+
+PACKAGES = ("redis", "fakeredis", "freezegun", "croniter")
+"Whose versions decide about a trace, beside Python's minor."
+
+WORLD_OPTIONS = ("seed", "start", "jitter", "steps_per_instant")
+
+Main = Callable[[Simulation], Awaitable[object]]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The trace of one run, and the versions it was made with."""
+
+    versions: Mapping[str, str]
+    lines: int
+    trace: str
+    checkpoints: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A scenario file."""
+
+    path: Path
+    target: str
+    options: Mapping[str, Any]
+    recordings: tuple[Recording, ...] = field(default=())
+
+    def recording_for(self, versions: Mapping[str, str]) -> Recording | None:
+        """What was recorded with exactly these versions."""
+        return next((r for r in self.recordings if r.versions == versions), None)
+
+    def load(self) -> Main:
+        """The function that the file names.
+
+        Raises:
+            SimulationError: there is no such file or function.
+        """
+        file, _, name = self.target.partition(":")
+        path = self.path.parent / file
+        if not path.is_file() or not name:
+            raise SimulationError(
+                f"{self.path}: scenario = {self.target!r} names no function of a file beside it.\n"
+                '  Write it as "file.py:function".'
+            )
+        module = _load(path)
+        main = getattr(module, name, None)
+        if main is None:
+            raise SimulationError(f"{self.path}: {file} has no function {name!r}.")
+        function: Main = main
+        return function
+
+
+def current_versions() -> dict[str, str]:
+    """The versions that decide about a trace, here and now."""
+    versions = {"python": f"{sys.version_info.major}.{sys.version_info.minor}"}
+    for package in PACKAGES:
+        versions[package] = metadata.version(package)
+    return versions
+
+
+def read(path: Path) -> Scenario:
+    """A scenario from its file.
+
+    Raises:
+        SimulationError: it is no scenario file, or one of another version of the format.
+    """
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise SimulationError(f"{path} cannot be read: {error}") from error
+    if content.get("version") != VERSION or not isinstance(content.get("scenario"), str):
+        raise SimulationError(
+            f"{path} is no scenario file of version {VERSION}.\n"
+            f'  It begins with: version = {VERSION}, and scenario = "file.py:function".'
+        )
+    unknown = sorted(set(content) - {"version", "scenario", "recorded", *WORLD_OPTIONS})
+    if unknown:
+        raise SimulationError(
+            f"{path}: there is no field {', '.join(unknown)}.\n"
+            f"  Fields are scenario, {', '.join(WORLD_OPTIONS)} and [[recorded]]."
+        )
+    return Scenario(
+        path=path,
+        target=content["scenario"],
+        options={name: content[name] for name in WORLD_OPTIONS if name in content},
+        recordings=tuple(_recording(path, entry) for entry in content.get("recorded", [])),
+    )
+
+
+def _recording(path: Path, entry: Mapping[str, Any]) -> Recording:
+    try:
+        return Recording(
+            versions={name: entry[name] for name in ("python", *PACKAGES)},
+            lines=entry["lines"],
+            trace=entry["trace"],
+            checkpoints=tuple(entry["checkpoints"]),
+        )
+    except KeyError as error:
+        raise SimulationError(f"{path}: a [[recorded]] table lacks {error}. Record it anew.") from error
+
+
+def run(scenario: Scenario, *, backend: str = "fakeredis", flush: bool = False) -> Trace:
+    """Live through a scenario; the trace it gives."""
+    main = scenario.load()
+    with Simulation(backend=backend, flush=flush, **scenario.options) as simulation:
+
+        async def live() -> None:
+            await main(simulation)
+
+        simulation.run(live())
+        simulation.trace.digest()
+        return simulation.trace
+
+
+def record(scenario: Scenario, *, backend: str = "fakeredis", flush: bool = False) -> Recording:
+    """Live through a scenario and write its trace into the file, in place of one of these versions."""
+    trace = run(scenario, backend=backend, flush=flush)
+    versions = current_versions()
+    made = Recording(versions, trace.count, trace.digest(), tuple(trace.checkpoints))
+    others = [r for r in scenario.recordings if r.versions != versions]
+    recordings = sorted([*others, made], key=lambda r: tuple(r.versions.values()))
+    scenario.path.write_text(_written(scenario, recordings), "utf-8")
+    return made
+
+
+def compare(recording: Recording, trace: Trace) -> str | None:
+    """How a trace differs from what was recorded, or None."""
+    if trace.digest() == recording.trace:
+        return None
+    made = tuple(trace.checkpoints)
+    same = 0
+    for recorded, found in zip(recording.checkpoints, made, strict=False):
+        if recorded != found:
+            break
+        same += 1
+    return (
+        f"the trace differs: recorded {recording.trace[:16]} ({recording.lines:,} lines), "
+        f"found {trace.digest()[:16]} ({trace.count:,} lines).\n"
+        f"  They agree for {same * CHECKPOINT:,} lines, and part within the next {CHECKPOINT:,}.\n"
+        "  Same seed and versions: so the code has changed, or something in it follows the machine.\n"
+        "  If the change is meant, record it anew."
+    )
+
+
+def _written(scenario: Scenario, recordings: list[Recording]) -> str:
+    """The file's text: what a person wrote stays, the tables behind it are made anew."""
+    head = scenario.path.read_text("utf-8").split("[[recorded]]", 1)[0].rstrip()
+    tables = []
+    for recording in recordings:
+        lines = ["[[recorded]]"]
+        lines += [f'{name} = "{version}"' for name, version in recording.versions.items()]
+        lines += [f"lines = {recording.lines}", f'trace = "{recording.trace}"']
+        quoted = ", ".join(f'"{checkpoint}"' for checkpoint in recording.checkpoints)
+        tables.append("\n".join([*lines, f"checkpoints = [{quoted}]"]))
+    return "\n\n".join([head, *tables]) + "\n"
+
+
+def _load(path: Path) -> Any:
+    """A Python file as a module; files beside it can be imported as parts of its package."""
+    package = path.parent
+    name = path.stem
+    while (package / "__init__.py").exists():
+        name = f"{package.name}.{name}"
+        package = package.parent
+    if str(package) not in sys.path:
+        sys.path.insert(0, str(package))
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
