@@ -53,7 +53,7 @@ class UnknownFunctionError(QueuekitError, LookupError):
     """A job names a function that its worker was not given."""
 
 
-class TaskFailure(QueuekitError):
+class TaskFailure(QueuekitError):  # noqa: N818 (a report of an error, not one of ours)
     """The failure of an earlier attempt, rebuilt from the job's record.
 
     `ctx["exception"]` of a retry is always of this type, whichever process ran the attempt before.

@@ -30,8 +30,7 @@ from queuekit.errors import (
     UnknownFunctionError,
 )
 from queuekit.job import Job, Status
-from queuekit.lifecycle import Event
-from queuekit.queue import policy_of
+from queuekit.lifecycle import Event, RetryPolicy
 from queuekit.store.codec import encode_exception
 from queuekit.store.redis import STORE_ERRORS, Move
 from queuekit.sync import TASK_LOOP
@@ -93,8 +92,10 @@ class Execution:
         job.on_update = self._beat
 
     def interrupt(self, event: Event, reason: str) -> None:
-        """End the run from outside: ABORTED, RELEASED or LOST. The first reason wins, but a lost
-        lease overrules all: from then on nothing may be committed."""
+        """End the run from outside: ABORTED, RELEASED or LOST.
+
+        The first reason wins, but a lost lease overrules all: from then on nothing may be committed.
+        """
         if self._interruption is None or event is Event.LOST:
             self._interruption = Interrupted(event, reason)
         self._interrupted.set()
@@ -122,7 +123,7 @@ class Execution:
         except NotSerializableError as error:
             # The task has run and may have done its work: it is not run again for its answer.
             return Outcome(Event.FAILED, error=f"ran, but {error}", exception=error)
-        except Exception as error:
+        except Exception as error:  # the task's own: its job is tried again, or fails
             return self._failed(error)
 
     def _function(self) -> Callable[..., Any]:
@@ -155,7 +156,7 @@ class Execution:
     def _failed(self, error: Exception) -> Outcome:
         job = self.job
         text = _traceback_of(error)
-        event = lifecycle.after_failure(policy_of(job), job.failures + 1)
+        event = lifecycle.after_failure(RetryPolicy.of(job), job.failures + 1)
         delay = 0
         if event is Event.RETRIED:
             delay = self._worker.queue.next_delay_ms(job, job.failures + job.losses + 1)
@@ -203,7 +204,9 @@ class Execution:
             limits.append(
                 (
                     began + job.timeout,
-                    TaskTimeoutError(f"{job.function} ran longer than its timeout of {job.timeout:g} s"),
+                    TaskTimeoutError(
+                        f"{job.function} ran longer than its timeout of {job.timeout:g} s"
+                    ),
                 )
             )
         if job.heartbeat:
@@ -296,7 +299,10 @@ class Execution:
                 [verdict] = await self._worker.queue.store.commit([move])
             except STORE_ERRORS as error:
                 if environment().monotonic() + COMMIT_RETRY_S >= self.lease_end:
-                    return "lost", f"no answer from Redis ({type(error).__name__}) until the lease ended"
+                    return (
+                        "lost",
+                        f"no answer from Redis ({type(error).__name__}) until the lease ended",
+                    )
                 await asyncio.sleep(COMMIT_RETRY_S)
             else:
                 return verdict

@@ -208,9 +208,7 @@ class Job:
         """Stop the job: see `Queue.abort`."""
         await self.get_queue().abort(self, error, ttl=ttl)
 
-    async def finish(
-        self, status: Status, *, result: Any = None, error: str | None = None
-    ) -> None:
+    async def finish(self, status: Status, *, result: Any = None, error: str | None = None) -> None:
         """End the job from inside its own run: see `Queue.finish`."""
         await self.get_queue().finish(self, status, result=result, error=error)
 
@@ -260,7 +258,16 @@ class Job:
 
 
 _INTERNAL = frozenset({"fence", "claim_id", "on_update"})
-_SHORT_INFO = ("function", "queue", "key", "attempts", "queued", "started", "completed", "worker_id")
+_SHORT_INFO = (
+    "function",
+    "queue",
+    "key",
+    "attempts",
+    "queued",
+    "started",
+    "completed",
+    "worker_id",
+)
 
 OPTIONS = frozenset(
     {

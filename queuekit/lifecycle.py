@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
-from queuekit.errors import JobStateError
-from queuekit.job import TERMINAL_STATUSES, Status
+from queuekit.errors import JobNotFoundError, JobStateError
+from queuekit.job import TERMINAL_STATUSES, Job, Status
 
 LEASE_MS = 30_000
 """How long a claim holds without a renewal. Long enough for a garbage collection or a failover,
@@ -86,6 +86,15 @@ def refusal(key: str, status: Status, verb: str) -> JobStateError:
     )
 
 
+def missing(job: Job) -> JobNotFoundError:
+    """The error for a job that is not there."""
+    return JobNotFoundError(
+        f"there is no job {job.id!r}.\n"
+        "  It was never enqueued, or it is finished and its record's ttl is over.\n"
+        "  ttl=0 keeps records for ever."
+    )
+
+
 @dataclass(frozen=True)
 class RetryPolicy:
     """How often a job may fail, and how long it rests between runs."""
@@ -94,6 +103,16 @@ class RetryPolicy:
     delay_ms: int
     backoff: bool | int
     "False: always the same delay; True: doubled each time; a number: doubled up to so many ms."
+
+    @classmethod
+    def of(cls, job: Job) -> RetryPolicy:
+        """The part of a job that decides about its retries."""
+        backoff = job.retry_backoff
+        return cls(
+            retries=job.retries,
+            delay_ms=round(job.retry_delay * 1000),
+            backoff=backoff if isinstance(backoff, bool) else round(backoff * 1000),
+        )
 
 
 def after_failure(policy: RetryPolicy, failures: int) -> Event:

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from queuekit import lifecycle
-from queuekit.environment import background, environment
+from queuekit import lifecycle, results
+from queuekit.environment import environment
 from queuekit.errors import (
     InvalidOptionError,
     InvalidOptionTypeError,
-    JobNotFoundError,
     LeaseLostError,
 )
 from queuekit.job import (
     TERMINAL_STATUSES,
-    UNSUCCESSFUL_TERMINAL_STATUSES,
     Job,
     JobError,
     Status,
@@ -27,7 +24,6 @@ from queuekit.job import (
 from queuekit.lifecycle import Event, RetryPolicy
 from queuekit.options import check_queue_name, due_of, make_job
 from queuekit.store.codec import Codec
-from queuekit.store.hints import FALLBACK_S
 from queuekit.store.redis import BATCH, Move, NewJob, Store
 from queuekit.text import clip_error
 
@@ -204,35 +200,7 @@ class Queue:
             raise InvalidOptionError("two jobs of one map() have the same key; each needs its own.")
         async with asyncio.timeout(timeout or None):
             await self._enqueue_all(jobs)
-            return await self._results([job.key for job in jobs], return_exceptions)
-
-    async def _results(self, keys: list[str], return_exceptions: bool) -> list[Any]:
-        results: dict[str, Any] = {}
-        async with contextlib.aclosing(self._finishing(keys)) as finishing:
-            async for job in finishing:
-                if job.status in UNSUCCESSFUL_TERMINAL_STATUSES:
-                    if not return_exceptions:
-                        raise JobError(job)
-                    results[job.key] = JobError(job)
-                else:
-                    results[job.key] = job.result
-        return [results.get(key) for key in keys]
-
-    async def _finishing(self, keys: Iterable[str]) -> AsyncGenerator[Job, None]:
-        """Each of these jobs once it is finished; those whose records are gone are left out."""
-        waiting = dict.fromkeys(keys)
-        async with self.store.connections.current().hints.watch(
-            [self.store.channel(key) for key in waiting]
-        ) as news:
-            while waiting:
-                news.clear()
-                for key, job in zip(list(waiting), await self.jobs(list(waiting)), strict=True):
-                    if job is None or job.finished:
-                        del waiting[key]
-                    if job is not None and job.finished:
-                        yield job
-                if waiting:
-                    await _news(news)
+            return await results.gather(self, [job.key for job in jobs], return_exceptions)
 
     @contextlib.asynccontextmanager
     async def batch(self) -> AsyncIterator[None]:
@@ -332,27 +300,8 @@ class Queue:
         Raises:
             TimeoutError: after `timeout` seconds (None or 0: no limit).
         """
-        shown: dict[str, Status | None] = dict.fromkeys(job_keys)
-        channels = [self.store.channel(key) for key in shown]
-        async with (
-            asyncio.timeout(timeout or None),
-            self.store.connections.current().hints.watch(channels) as news,
-        ):
-            while True:
-                news.clear()
-                jobs = await self.jobs(shown)
-                for key, job in zip(shown, jobs, strict=True):
-                    if job is None or job.status is shown[key]:
-                        continue
-                    shown[key] = job.status
-                    stop = callback(key, job.status)
-                    if inspect.isawaitable(stop):
-                        stop = await stop
-                    if stop:
-                        return
-                if all(job is None or job.finished for job in jobs):
-                    return
-                await _news(news)
+        async with asyncio.timeout(timeout or None):
+            await results.listen(self, job_keys, callback)
 
     async def refresh(self, job: Job, until_complete: float | None = None) -> None:
         """Read a job again: see `Job.refresh`."""
@@ -363,17 +312,17 @@ class Queue:
             raise InvalidOptionError(f"until_complete={until_complete!r} must not be negative.")
         async with (
             asyncio.timeout(until_complete or None),
-            contextlib.aclosing(self._finishing([job.key])) as finishing,
+            contextlib.aclosing(results.finishing(self, [job.key])) as finishing,
         ):
             async for finished in finishing:
                 job.replace(finished)
                 return
-        raise _missing(job)
+        raise lifecycle.missing(job)
 
     async def _existing(self, job: Job) -> Job:
         stored = await self.job(job.key)
         if stored is None:
-            raise _missing(job)
+            raise lifecycle.missing(job)
         return stored
 
     async def abort(self, job: Job, error: str, ttl: float | None = None) -> None:
@@ -394,7 +343,7 @@ class Queue:
         del ttl
         verdict = await self.store.abort(job.key, clip_error(error), job.ttl * 1000)
         if verdict == "missing":
-            raise _missing(job)
+            raise lifecycle.missing(job)
         if verdict.startswith("final "):
             job.status = Status(verdict.removeprefix("final "))
             raise lifecycle.refusal(job.key, job.status, "aborted")
@@ -428,7 +377,7 @@ class Queue:
             job.key, job.fence, job.claim_id, progress, meta
         )
         if verdict == "missing":
-            raise _missing(job)
+            raise lifecycle.missing(job)
         if verdict == "lost":
             raise LeaseLostError(
                 f"this run no longer holds job {job.key!r}, which is {status}: it can change nothing.\n"
@@ -451,7 +400,9 @@ class Queue:
             LeaseLostError: this run does not hold the job (any more).
         """
         if status not in TERMINAL_STATUSES:
-            raise InvalidOptionError(f"{status!r} is no end; a job finishes complete, failed or aborted.")
+            raise InvalidOptionError(
+                f"{status!r} is no end; a job finishes complete, failed or aborted."
+            )
         written = b"" if result is None else self.codec.encode_value("result", result)
         if status is Status.ABORTED:
             await self.abort(job, error or "aborted")
@@ -504,7 +455,7 @@ class Queue:
 
     def next_delay_ms(self, job: Job, unsuccessful: int) -> int:
         """The pause before a job's next run, drawn from its policy by the chance of the moment."""
-        upper, jittered = lifecycle.retry_delay_ms(policy_of(job), unsuccessful)
+        upper, jittered = lifecycle.retry_delay_ms(RetryPolicy.of(job), unsuccessful)
         return round(environment().jitter(upper / 1000) * 1000) if jittered else upper
 
     async def _commit_own(self, job: Job, move: Move) -> None:
@@ -539,28 +490,3 @@ _EVENTS = {
     Status.ABORTED: Event.ABORTED,
 }
 "What a run that ends itself does to its job."
-
-
-def policy_of(job: Job) -> RetryPolicy:
-    """The part of a job that decides about its retries."""
-    backoff = job.retry_backoff
-    return RetryPolicy(
-        retries=job.retries,
-        delay_ms=round(job.retry_delay * 1000),
-        backoff=backoff if isinstance(backoff, bool) else round(backoff * 1000),
-    )
-
-
-async def _news(news: asyncio.Event) -> None:
-    """Until there is news, or it is time to look without."""
-    with background(), contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(FALLBACK_S):
-            await news.wait()
-
-
-def _missing(job: Job) -> JobNotFoundError:
-    return JobNotFoundError(
-        f"there is no job {job.key!r} in queue {job.queue.name if job.queue else '?'!r}.\n"
-        "  It was never enqueued, or it is finished and its record's ttl is over.\n"
-        "  ttl=0 keeps records for ever."
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from queuekit.errors import InvalidOptionError, InvalidOptionTypeError
@@ -42,8 +42,7 @@ class Registry(Mapping[str, Task]):
         name, task = entry if isinstance(entry, tuple) else (None, entry)
         if not callable(task) or isinstance(task, type):
             raise InvalidOptionTypeError(
-                f"{task!r} is no task.\n"
-                "  Pass functions, or (name, function) pairs, in functions=."
+                f"{task!r} is no task.\n  Pass functions, or (name, function) pairs, in functions=."
             )
         return name if name is not None else function_name(task), task
 
@@ -65,7 +64,7 @@ class Registry(Mapping[str, Task]):
             raise KeyError(name)
         return found
 
-    def __iter__(self) -> Iterable[str]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[str]:
         return iter(dict.fromkeys([*self.names, *self._aliases]))
 
     def __len__(self) -> int:

@@ -69,9 +69,7 @@ class SyncQueue:
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
 
-    def enqueue(
-        self, job_or_func: str | Callable[..., Any] | Job, /, **kwargs: Any
-    ) -> Job | None:
+    def enqueue(self, job_or_func: str | Callable[..., Any] | Job, /, **kwargs: Any) -> Job | None:
         """See `Queue.enqueue`."""
         return block_on(self._queue.enqueue(job_or_func, **kwargs))
 

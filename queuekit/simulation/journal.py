@@ -64,6 +64,7 @@ class JobRecord:
 
     @property
     def finished(self) -> bool:
+        """Whether its status is final."""
         return self.status in TERMINAL_STATUSES
 
     @property

@@ -91,6 +91,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         "What asyncio's exception handler was told: exceptions that nobody awaited."
         self.signal_handlers: dict[int, tuple[Callable[..., object], tuple[Any, ...]]] = {}
         self.batons = Batons(self)
+        self.fatal: SimulationError | None = None
+        "What ends the world at its next step."
         self.steps_per_instant = steps_per_instant
         self._timers = Timers()
         self._settling: list[tuple[int, int, asyncio.Future[None]]] = []
@@ -124,12 +126,20 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         return (self.clock.elapsed_ns - self._world_began_ns) // 1000
 
     def call_later(  # type: ignore[override]
-        self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
     ) -> Timer:
         return self._add_timer(self.clock.elapsed_ns + grains_after(delay), callback, args, context)
 
     def call_at(  # type: ignore[override]
-        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
     ) -> Timer:
         return self._add_timer(grains_at(when), callback, args, context)
 
@@ -168,6 +178,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     # -- one turn
 
     def _run_once(self) -> None:
+        if self.fatal is not None:
+            raise self.fatal
         ready = self._ready
         now_ns = self.clock.elapsed_ns
         next_ns = self._timers.next_ns()
@@ -204,7 +216,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             self.trace.time(self._now_us())
 
     def _step(self, handle: asyncio.Handle) -> None:
-        task = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]  # noqa: SLF001
+        task = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]
         if isinstance(task, asyncio.Task):
             where = waiting.where(task)
             name = task.get_name()
@@ -217,7 +229,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._instant_steps += 1
         if self._instant_steps > self.steps_per_instant - COUNTED_STEPS:
             self._count_turn(task)
-        handle._run()  # type: ignore[attr-defined]  # noqa: SLF001
+        handle._run()
 
     def _count_turn(self, task: object) -> None:
         self._turning[task.get_name() if isinstance(task, asyncio.Task) else "(callbacks)"] += 1
@@ -253,8 +265,11 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.trace.moment(self._now_us(), name, details)
 
     def hop(self, hop: Hop, deliver: Callable[[], None], *, traced: bool = True) -> None:
-        """One way through the network: at least one step later, in order on each lane (a connection
-        and direction), shown to observers, written down (unless it is a handshake), delivered."""
+        """One way through the network.
+
+        At least one step later, and in order on its lane (a connection and direction), it is shown to
+        observers, written down unless it is a handshake, and delivered.
+        """
         self.call_soon(self._arrive, hop, deliver, traced)
 
     def _arrive(self, hop: Hop, deliver: Callable[[], None], traced: bool) -> None:

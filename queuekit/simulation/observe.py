@@ -1,11 +1,11 @@
 """What an observer of a simulation sees, and how it holds something back.
 
-    def hold_the_commit(event):
-        if isinstance(event, Moment) and event.name == "committing":
-            return hold
+def hold_the_commit(event):
+    if isinstance(event, Moment) and event.name == "committing":
+        return hold
 
-    hold = Hold()
-    simulation.observe(hold_the_commit)
+hold = Hold()
+simulation.observe(hold_the_commit)
 """
 
 from __future__ import annotations

@@ -8,11 +8,10 @@ from typing import Any
 
 from queuekit.simulation.trace import shorten
 
-
 _SHA1 = re.compile(rb"[0-9a-f]{40}")
 
 
-class Error(Exception):  # noqa: N818 (RESP's own word)
+class Error(Exception):
     """An error reply."""
 
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import tomllib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -41,7 +41,7 @@ PACKAGES = ("redis", "fakeredis", "freezegun", "croniter")
 
 WORLD_OPTIONS = ("seed", "start", "jitter", "steps_per_instant")
 
-Main = Callable[[Simulation], Awaitable[object]]
+Main = Callable[[Simulation], Coroutine[Any, Any, object]]
 
 
 @dataclass(frozen=True)
@@ -134,20 +134,17 @@ def _recording(path: Path, entry: Mapping[str, Any]) -> Recording:
             checkpoints=tuple(entry["checkpoints"]),
         )
     except KeyError as error:
-        raise SimulationError(f"{path}: a [[recorded]] table lacks {error}. Record it anew.") from error
+        raise SimulationError(
+            f"{path}: a [[recorded]] table lacks {error}. Record it anew."
+        ) from error
 
 
 def run(scenario: Scenario, *, backend: str = "fakeredis", flush: bool = False) -> Trace:
     """Live through a scenario; the trace it gives."""
     main = scenario.load()
     with Simulation(backend=backend, flush=flush, **scenario.options) as simulation:
-
-        async def live() -> None:
-            await main(simulation)
-
-        simulation.run(live())
-        simulation.trace.digest()
-        return simulation.trace
+        simulation.run(main(simulation))
+    return simulation.trace
 
 
 def record(scenario: Scenario, *, backend: str = "fakeredis", flush: bool = False) -> Recording:

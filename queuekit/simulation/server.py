@@ -18,7 +18,7 @@ import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import fakeredis
 import redis.asyncio
@@ -39,7 +39,7 @@ VERSION = (7, 4)
 _LUA_COLLECT_EVERY = 256
 "Scripts between two collections of Lua's garbage; fakeredis collects after each, which costs most of it."
 
-_BLMOVE = Signature("blmove", "blmove", (bytes, bytes, bytes, bytes, Timeout))
+_BLMOVE = Signature("blmove", "blmove", cast("Any", (bytes, bytes, bytes, bytes, Timeout)))
 
 _INFO = (
     b"# Server\r\nredis_version:7.4.0\r\nredis_mode:standalone\r\nos:simulated\r\n"
@@ -89,7 +89,7 @@ class EmbeddedServer:
                     served = True
 
 
-class Connection(AsyncFakeSocket):  # type: ignore[misc] # untyped base
+class Connection(AsyncFakeSocket):
     """The server's end of one connection."""
 
     def __init__(self, server: EmbeddedServer, wire: Wire) -> None:
@@ -119,7 +119,9 @@ class Connection(AsyncFakeSocket):  # type: ignore[misc] # untyped base
             try:
                 self._process_command(fields)
             except Exception as error:  # a bug of fakeredis's must not look like silence
-                self.put_response(SimpleError(f"ERR fakeredis failed: {type(error).__name__}: {error}"))
+                self.put_response(
+                    SimpleError(f"ERR fakeredis failed: {type(error).__name__}: {error}")
+                )
         self._traced = True
         self.embedded.after_command(self)
 
@@ -236,7 +238,9 @@ class Connection(AsyncFakeSocket):  # type: ignore[misc] # untyped base
         if self.embedded.scripts_run % _LUA_COLLECT_EVERY == 0:
             runtime.execute("collectgarbage()")
 
-    def _lua_redis_call(self, lua_runtime: Any, expected_globals: set[Any], op: bytes, *args: Any) -> Any:
+    def _lua_redis_call(
+        self, lua_runtime: Any, expected_globals: set[Any], op: bytes, *args: Any
+    ) -> Any:
         """As fakeredis's, but new globals are looked for once a script, not at each call."""
         del expected_globals
         name = decode_command_bytes(op)
@@ -257,7 +261,8 @@ def _plain(value: Any, data: bytes) -> Any:
         return Exception(data[1:-2].decode("utf-8", "replace"))
     if isinstance(value, list | tuple):
         return [
-            Exception(str(item)) if isinstance(item, Exception) else _plain(item, b"") for item in value
+            Exception(str(item)) if isinstance(item, Exception) else _plain(item, b"")
+            for item in value
         ]
     if isinstance(value, str):
         return value.encode()

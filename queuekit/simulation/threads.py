@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from queuekit.environment import use
 from queuekit.simulation.errors import SimulationError, ThreadEnded
 from queuekit.simulation.scope import STATE
 
@@ -39,7 +40,9 @@ class Baton:
         """Called by the loop: let the thread run until it gives the baton back."""
         self._go.release()
         if not self._back.acquire(timeout=REAL_LIMIT_S):
-            raise SimulationError(
+            # Not raised: this is a step of the loop, and asyncio would only log it.
+            self.ended = True
+            self.loop.fatal = SimulationError(
                 f"a sync task did not give control back within {REAL_LIMIT_S:g} s of real time.\n"
                 "  In a simulation one thread runs at a time; it waits for another one, or works on.\n"
                 "  Let sync tasks wait by time.sleep() or through ctx['job'].sync, not for locks."
@@ -55,6 +58,8 @@ class Baton:
 
     def end(self) -> None:
         """Called by the loop when its world ends: unwind whatever the thread runs."""
+        if self.ended:  # it keeps the baton for ever, and its thread dies with the process
+            return
         self.ended = True
         self._go.release()
         self._back.acquire(timeout=REAL_LIMIT_S)
@@ -91,7 +96,9 @@ class Batons:
         self._loop.call_soon(self._start, future, function, copy_context())
         return future
 
-    def _start(self, future: asyncio.Future[T], function: Callable[[], T], context: Context) -> None:
+    def _start(
+        self, future: asyncio.Future[T], function: Callable[[], T], context: Context
+    ) -> None:
         if future.cancelled():
             return
         if not self._idle:
@@ -102,7 +109,7 @@ class Batons:
         def job() -> None:
             result, error = None, None
             try:
-                result = context.run(function)
+                result = context.run(self._ambient, function)
             except ThreadEnded:
                 return
             except BaseException as raised:  # handed to whoever awaits the future
@@ -119,6 +126,14 @@ class Batons:
 
         baton.job = job
         baton.resume()
+
+    def _ambient(self, function: Callable[[], T]) -> T:
+        """A thread has no running loop to ask for its environment; its context must tell."""
+        own = self._loop.queuekit_environment
+        if own is None:
+            return function()
+        with use(own):
+            return function()
 
     def sleep(self, seconds: float) -> None:
         """`time.sleep` in a baton thread: a virtual timer."""

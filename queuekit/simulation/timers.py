@@ -46,7 +46,7 @@ class Timer(asyncio.TimerHandle):
     ) -> Timer:
         timer = cls(when_ns / NS, callback, args, loop, context)
         timer.when_ns = when_ns
-        owner = timer._context  # type: ignore[attr-defined]  # noqa: SLF001 (asyncio's own, stable since 3.7)
+        owner = timer._context  # type: ignore[attr-defined]
         timer.background = owner.get(BACKGROUND, False)
         return timer
 
@@ -62,7 +62,7 @@ class Timers:
     def add(self, timer: Timer) -> None:
         self._added += 1
         self._foreground += not timer.background
-        timer._scheduled = True  # type: ignore[attr-defined]  # noqa: SLF001 (so that cancel() tells us)
+        timer._scheduled = True  # type: ignore[attr-defined]
         heapq.heappush(self._heap, (timer.when_ns, self._added, timer))
 
     def cancelled(self, timer: Timer) -> None:
@@ -78,7 +78,7 @@ class Timers:
         """The moment of the first timer."""
         heap = self._heap
         while heap and heap[0][2].cancelled():
-            heapq.heappop(heap)[2]._scheduled = False  # type: ignore[attr-defined]  # noqa: SLF001
+            heapq.heappop(heap)[2]._scheduled = False  # type: ignore[attr-defined]
         return heap[0][0] if heap else None
 
     def next_work_ns(self) -> int | None:
@@ -96,7 +96,7 @@ class Timers:
         due = []
         while (when := self.next_ns()) is not None and when <= now_ns:
             timer = heapq.heappop(self._heap)[2]
-            timer._scheduled = False  # type: ignore[attr-defined]  # noqa: SLF001
+            timer._scheduled = False  # type: ignore[attr-defined]
             self._foreground -= not timer.background
             due.append(timer)
         return due

@@ -45,7 +45,8 @@ def chain(task: asyncio.Task[Any]) -> str:
 def tasks(loop: SimulatedLoop) -> str:
     """All unfinished tasks of a loop, a line each."""
     waiting = sorted(
-        (task for task in asyncio.all_tasks(loop) if not task.done()), key=lambda task: task.get_name()
+        (task for task in asyncio.all_tasks(loop) if not task.done()),
+        key=lambda task: task.get_name(),
     )
     lines = [f"    {task.get_name()}: {chain(task)}" for task in waiting[:SHOWN_TASKS]]
     if len(waiting) > SHOWN_TASKS:

@@ -69,7 +69,8 @@ _freeze: Any = None
 
 def _ours_on_top() -> bool:
     """Whether no `freeze_time` of somebody else's is in force."""
-    return bool(api.freeze_factories) and api.freeze_factories[-1] is _live
+    factories: list[object] = list(api.freeze_factories)
+    return bool(factories) and factories[-1] is _live
 
 
 def _timefunction(
@@ -198,7 +199,7 @@ def _start_freezegun() -> Any:
     config.settings.default_ignore_list = []
     try:
         freeze = freezegun.freeze_time("2030-01-01")
-        _original_start(freeze)  # type: ignore[arg-type]
+        _original_start(freeze)
     finally:
         config.settings.default_ignore_list = ignored
     api.freeze_factories[-1] = _live  # type: ignore[call-overload]

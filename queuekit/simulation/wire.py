@@ -128,7 +128,9 @@ class Wire(asyncio.Transport):
         for command in commands:
             traced = command[0].upper() not in HANDSHAKES
             words = self._scripts.words(command) if traced else (command[0].decode("latin-1"),)
-            self._hop(Hop(self.number, "request", words), partial(self._request, command), traced=traced)
+            self._hop(
+                Hop(self.number, "request", words), partial(self._request, command), traced=traced
+            )
 
     def writelines(self, list_of_data: Any) -> None:
         self.write(b"".join(list_of_data))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from queuekit.job import Job, Status
 from queuekit.queue import Queue
@@ -96,7 +95,7 @@ class Simulation(Assertions):
 
     # -- being there
 
-    def __enter__(self) -> Simulation:
+    def __enter__(self) -> Self:
         require_testing_extra()
         from queuekit.simulation import entropy, wallclock  # noqa: PLC0415 (freezegun is heavy)
 
@@ -142,6 +141,9 @@ class Simulation(Assertions):
         """End what the world still runs. Its own clean-up may run, in virtual time."""
         assert self._loop is not None
         loop = self._loop
+        loop.trace = (
+            Trace()
+        )  # the world's own trace ends here: how it is taken down is not part of it
         tasks = [task for task in asyncio.all_tasks(loop) if not task.done()]
         tasks.sort(key=lambda task: task.get_name())
         for task in tasks:
@@ -212,8 +214,11 @@ class Simulation(Assertions):
         return list(self._workers)
 
     def observe(self, observer: Observer) -> Callable[[], None]:
-        """Show every step, hop, draw and moment to `observer`, which may hold it by returning a
-        `Hold`. Returns a function that takes the observer out again."""
+        """Show every step, hop, draw and moment to an observer; it may hold them (see `Hold`).
+
+        Returns:
+            A function that takes the observer out again.
+        """
         observers = self.loop.observers
         observers.append(observer)
         return lambda: observers.remove(observer) if observer in observers else None
@@ -223,7 +228,9 @@ class Simulation(Assertions):
     @property
     def now(self) -> datetime:
         """The wall clock."""
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=self.clock.time_ns() // 1000)
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(
+            microseconds=self.clock.time_ns() // 1000
+        )
 
     async def advance(self, seconds: float | timedelta) -> None:
         """Let so much time pass, from timer to timer.
@@ -336,8 +343,7 @@ class Simulation(Assertions):
         return [
             record
             for record in self.journal
-            if not record.finished
-            and (scheduled or record.attempts or record.due_ms <= now_ms)
+            if not record.finished and (scheduled or record.attempts or record.due_ms <= now_ms)
         ]
 
     async def _settle_at(self, elapsed_ns: int) -> None:
@@ -417,4 +423,4 @@ def epoch_seconds(moment: Moment) -> float:
     return float(moment)
 
 
-__all__ = ["Simulation", "SimulatedWorker"]
+__all__ = ["SimulatedWorker", "Simulation"]

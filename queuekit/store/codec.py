@@ -50,17 +50,17 @@ def json_load(text: bytes | str) -> Any:
     return json.loads(text)
 
 
-class _Unwritable(TypeError):
+class _UnwritableError(TypeError):
     """A mapping's key that JSON would quietly turn into text."""
 
 
 def _check_keys(value: Any, path: tuple[Any, ...], depth: int = 0) -> None:
     if depth > 100:
-        raise _Unwritable("nested deeper than 100 levels, or holds itself")
+        raise _UnwritableError("nested deeper than 100 levels, or holds itself")
     if isinstance(value, Mapping):
         for key, item in value.items():
             if not isinstance(key, str):
-                raise _Unwritable(f"the key {key!r} is {type(key).__name__}, not text")
+                raise _UnwritableError(f"the key {key!r} is {type(key).__name__}, not text")
             _check_keys(item, path, depth + 1)
     elif isinstance(value, list | tuple):
         for item in value:
@@ -173,7 +173,11 @@ _COUNTERS = ("attempts", "failures", "losses", "queued", "started", "completed",
 def encode_exception(error: BaseException) -> bytes:
     """Type and text of an exception, for `ctx["exception"]` of the next attempt."""
     kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    name = (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
     return json.dumps([name, clip(text_of(error), 1024)]).encode()
 
 
@@ -189,7 +193,9 @@ def _text(raw: bytes | None) -> str | None:
     return raw.decode("utf-8", "replace") if raw is not None else None
 
 
-def _first_unwritable(write: Callable[[Any], object], value: Any, path: str = "") -> tuple[str, Any]:
+def _first_unwritable(
+    write: Callable[[Any], object], value: Any, path: str = ""
+) -> tuple[str, Any]:
     """The path and value of the first leaf that cannot be written, depth first."""
     if path.count("[") > 100:  # it holds itself
         return clip(path, 80), value

@@ -121,9 +121,9 @@ class Connections:
     def __init__(self, url: str, options: dict[str, Any]) -> None:
         self._make = client_factory(url, options)
         self.url = url
-        self._by_loop: WeakKeyDictionary[
-            asyncio.AbstractEventLoop, dict[str, LoopClients]
-        ] = WeakKeyDictionary()
+        self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, LoopClients]] = (
+            WeakKeyDictionary()
+        )
 
     def __repr__(self) -> str:
         return redact(self.url)

@@ -129,7 +129,9 @@ class Store:
         return await self._evalsha(script.sha, arguments)
 
     async def _evalsha(self, sha: str, arguments: tuple[Any, ...]) -> Any:
-        return await self._command("EVALSHA", sha, 1, self.root, environment().script_now(), *arguments)
+        return await self._command(
+            "EVALSHA", sha, 1, self.root, environment().script_now(), *arguments
+        )
 
     async def enqueue(self, jobs: Sequence[NewJob]) -> list[Accepted]:
         """Put jobs into the queue; each is new, the same one sent twice, or its key is taken."""
@@ -280,7 +282,9 @@ class Store:
             ("ZRANGEBYSCORE", f"{self.root}:workers", now_ms, "+inf"),
             ("HGETALL", f"{self.root}:info"),
         )
-        info = dict(told) if isinstance(told, dict) else dict(zip(told[::2], told[1::2], strict=True))
+        info = (
+            dict(told) if isinstance(told, dict) else dict(zip(told[::2], told[1::2], strict=True))
+        )
         return {worker.decode(): info[worker] for worker in alive if worker in info}
 
     async def server_time_ms(self) -> int:

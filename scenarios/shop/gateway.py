@@ -13,7 +13,7 @@ class GatewayDown(Exception):  # noqa: N818 (named after what happened)
 class Gateway:
     """Fails one call in eight, and all of them during its outage on Wednesday afternoon."""
 
-    OUTAGE = (timedelta(days=2, hours=14), timedelta(minutes=20))
+    OUTAGE = (timedelta(days=2, hours=14), timedelta(minutes=40))
 
     def __init__(self) -> None:
         self.charges: dict[int, int] = {}
@@ -32,7 +32,9 @@ class Gateway:
 
     def _is_down(self) -> bool:
         now = datetime.now(UTC)
-        monday = (now - timedelta(days=now.weekday())).replace(hour=0, minute=0, second=0, microsecond=0)
+        monday = (now - timedelta(days=now.weekday())).replace(
+            hour=0, minute=0, second=0, microsecond=0
+        )
         begin, length = self.OUTAGE
         return begin <= now - monday < begin + length
 

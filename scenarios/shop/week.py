@@ -1,6 +1,6 @@
 """A week of the shop.
 
-The misfortune: a gateway that fails now and then, and is away for twenty minutes on Wednesday.
+The misfortune: a gateway that fails now and then, and is away for forty minutes on Wednesday.
 What must hold: every order is charged once and receipted once, nothing is left undone.
 """
 
@@ -38,14 +38,18 @@ async def week(simulation: Simulation) -> None:
                 await visit(f"customer-{random.randrange(40)}")
         if day in (3, 6):
             await tasks.queue.enqueue(
-                tasks.export_orders, key=f"export-{day}", week=f"day {day}", timeout=3600, heartbeat=60
+                tasks.export_orders,
+                key=f"export-{day}",
+                week=f"day {day}",
+                timeout=3600,
+                heartbeat=60,
             )
         await simulation.advance(24 * 3600 - now)
     await simulation.drain(scheduled=True, raise_on_failure=False)
 
 
 async def place_order(order: int) -> None:
-    """An order is paid in the background: a few tries within half an hour."""
+    """An order is paid in the background: tries for up to an hour."""
     await tasks.queue.enqueue(
         tasks.charge_card,
         key=f"charge:{order}",
@@ -53,7 +57,7 @@ async def place_order(order: int) -> None:
         amount=random.randrange(5, 200),
         retries=12,
         retry_delay=5,
-        retry_backoff=300,
+        retry_backoff=600,
     )
 
 

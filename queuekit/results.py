@@ -1,0 +1,80 @@
+"""Waiting for what becomes of jobs: a hint wakes whoever waits, and the truth is read behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+from collections.abc import AsyncGenerator, Iterable
+from typing import TYPE_CHECKING, Any
+
+from queuekit.environment import background
+from queuekit.job import UNSUCCESSFUL_TERMINAL_STATUSES, Job, JobError, Status
+from queuekit.store.hints import FALLBACK_S
+from queuekit.types import ListenCallback
+
+if TYPE_CHECKING:
+    from queuekit.queue import Queue
+
+
+async def gather(queue: Queue, keys: list[str], return_exceptions: bool) -> list[Any]:
+    """The results of these jobs, in order; None for one whose record is gone.
+
+    Raises:
+        JobError: one ended unsuccessfully, unless `return_exceptions`.
+    """
+    found: dict[str, Any] = {}
+    async with contextlib.aclosing(finishing(queue, keys)) as jobs:
+        async for job in jobs:
+            if job.status not in UNSUCCESSFUL_TERMINAL_STATUSES:
+                found[job.key] = job.result
+            elif return_exceptions:
+                found[job.key] = JobError(job)
+            else:
+                raise JobError(job)
+    return [found.get(key) for key in keys]
+
+
+async def finishing(queue: Queue, keys: Iterable[str]) -> AsyncGenerator[Job, None]:
+    """Each of these jobs once it is finished; those whose records are gone are left out."""
+    waiting = dict.fromkeys(keys)
+    channels = [queue.store.channel(key) for key in waiting]
+    async with queue.store.connections.current().hints.watch(channels) as news:
+        while waiting:
+            news.clear()
+            for key, job in zip(list(waiting), await queue.jobs(list(waiting)), strict=True):
+                if job is None or job.finished:
+                    del waiting[key]
+                if job is not None and job.finished:
+                    yield job
+            if waiting:
+                await _hint(news)
+
+
+async def listen(queue: Queue, keys: Iterable[str], callback: ListenCallback) -> None:
+    """See `Queue.listen`."""
+    shown: dict[str, Status | None] = dict.fromkeys(keys)
+    channels = [queue.store.channel(key) for key in shown]
+    async with queue.store.connections.current().hints.watch(channels) as news:
+        while True:
+            news.clear()
+            jobs = await queue.jobs(shown)
+            for key, job in zip(shown, jobs, strict=True):
+                if job is None or job.status is shown[key]:
+                    continue
+                shown[key] = job.status
+                stop = callback(key, job.status)
+                if inspect.isawaitable(stop):
+                    stop = await stop
+                if stop:
+                    return
+            if all(job is None or job.finished for job in jobs):
+                return
+            await _hint(news)
+
+
+async def _hint(news: asyncio.Event) -> None:
+    """Until there is news, or it is time to look without."""
+    with background(), contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(FALLBACK_S):
+            await news.wait()

@@ -1,0 +1,141 @@
+"""What a worker has only while it runs: its tasks, its ear on Redis, its signals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+from queuekit import upkeep
+from queuekit.environment import background, environment
+from queuekit.lifecycle import Event
+from queuekit.store.redis import STORE_ERRORS
+
+if TYPE_CHECKING:
+    from queuekit.worker import Worker
+
+logger = logging.getLogger("queuekit")
+
+
+class Session:
+    """What exists only while a worker runs; made in its loop."""
+
+    def __init__(self, worker: Worker[Any]) -> None:
+        self.attention = asyncio.Event()
+        "Set when the main loop is to look again."
+        self.changed = asyncio.Event()
+        self.stopped = asyncio.Event()
+        self.hurry = asyncio.Event()
+        self.tasks: dict[asyncio.Task[Any], None] = {}
+        self.idle_since: float | None = None
+        self.stopping = False
+        self._worker = worker
+        self._leases: asyncio.Task[None] | None = None
+        self._ear: asyncio.Task[None] | None = None
+        self.hears_work = False
+
+    def stop(self) -> None:
+        self.stopping = True
+        self.attention.set()
+
+    def spawn(self, coroutine: Any, name: str) -> asyncio.Task[Any]:
+        task = asyncio.create_task(coroutine, name=name)
+        self.tasks[task] = None
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self.tasks.pop(task, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("%s of worker %s broke", task.get_name(), self._worker.id, exc_info=error)
+
+    def keep_leases(self, worker: Worker[Any]) -> None:
+        if self._leases is None or self._leases.done():
+            self._leases = self.spawn(upkeep.renew_leases(worker), "leases")
+
+    async def pause(self, seconds: float) -> None:
+        """Wait, but not past the worker's stop."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.attention.wait()
+
+    async def listen(self, *, for_work: bool, timeout_s: float, idle: bool) -> None:
+        """Have one blocking read under way: on the control key, and for work if there are slots."""
+        if self._ear is not None and not self._ear.done():
+            if self.hears_work or not for_work:
+                return
+            # It listens for messages alone; a word to ourselves ends it, and loses none.
+            with contextlib.suppress(*STORE_ERRORS):
+                await self._worker.queue.store.nudge(self._worker.id)
+            await asyncio.wait([self._ear])
+        self.hears_work = for_work
+        with background(idle):
+            self._ear = self.spawn(self._hear(for_work, timeout_s), "ear")
+
+    async def _hear(self, for_work: bool, timeout_s: float) -> None:
+        worker = self._worker
+        try:
+            message = await worker.queue.store.wait(
+                worker.id, for_work=for_work, timeout_s=timeout_s
+            )
+        except (*STORE_ERRORS, TimeoutError) as error:
+            logger.warning("worker %s cannot listen to Redis: %s", worker.id, type(error).__name__)
+            with background():
+                await asyncio.sleep(0.1)
+            message = None
+        if message and message.startswith("abort\n"):
+            _, fence, key, reason = message.split("\n", 3)
+            run = worker.running.get(int(fence))
+            if run is not None and run.job.key == key:
+                run.interrupt(Event.ABORTED, reason)
+        elif message == "" and not worker.has_room():
+            with contextlib.suppress(*STORE_ERRORS):
+                await worker.queue.store.pass_on()
+        self.attention.set()
+
+    async def end_duties(self) -> None:
+        """End everything that is no job. A message lost with it concerned jobs that are gone."""
+        duties = [task for task in self.tasks if task is not asyncio.current_task()]
+        for task in duties:
+            task.cancel()
+        if duties:
+            await asyncio.wait(duties)
+
+
+@contextlib.asynccontextmanager
+async def signals_stop(worker: Worker[Any]) -> Any:
+    """The first signal stops the worker, a second one hurries it."""
+    loop = asyncio.get_running_loop()
+    seen = False
+
+    def on_signal() -> None:
+        nonlocal seen
+        if seen:
+            worker.hurry()
+        else:
+            worker.request_stop()
+        seen = True
+
+    handled = []
+    for number in worker.SIGNALS:
+        # Not in the main thread, or Windows: then signals are the application's.
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.add_signal_handler(number, on_signal)
+            handled.append(number)
+    try:
+        yield
+    finally:
+        for number in handled:
+            loop.remove_signal_handler(number)
+
+
+async def wait_for_all(
+    jobs: list[asyncio.Task[Any]], hurry: asyncio.Task[Any], seconds: float
+) -> None:
+    end = environment().monotonic() + seconds
+    while (left := end - environment().monotonic()) > 0:
+        pending = [task for task in jobs if not task.done()]
+        if not pending or hurry.done():
+            return
+        await asyncio.wait([*pending, hurry], timeout=left, return_when=asyncio.FIRST_COMPLETED)
