@@ -60,9 +60,7 @@ def open_socket(address: str) -> socket.socket:
     with real_network():
         try:
             if address.startswith("/"):
-                link = socket.socket(socket.AF_UNIX)
-                link.settimeout(REAL_LIMIT_S)
-                link.connect(address)
+                link = _open_unix_socket(address)
             else:
                 host, _, port = address.rpartition(":")
                 link = socket.create_connection((host, int(port)), timeout=REAL_LIMIT_S)
@@ -72,6 +70,17 @@ def open_socket(address: str) -> socket.socket:
                 f"no Redis answers at {address}: {error}.\n"
                 "  Start one there, or use backend 'server' (a private one) or 'fakeredis'."
             ) from error
+    return link
+
+
+def _open_unix_socket(path: str) -> socket.socket:
+    link = socket.socket(socket.AF_UNIX)
+    try:
+        link.settimeout(REAL_LIMIT_S)
+        link.connect(path)
+    except OSError:
+        link.close()
+        raise
     return link
 
 

@@ -23,6 +23,7 @@ from queuekit.simulation.journal import JobRecord, Journal
 from queuekit.simulation.loop import SimulatedLoop
 from queuekit.simulation.observe import Observer
 from queuekit.simulation.trace import Trace
+from queuekit.store.connection import close_all
 from queuekit.worker import Worker
 
 if TYPE_CHECKING:
@@ -148,8 +149,11 @@ class Simulation(Assertions):
         tasks.sort(key=lambda task: task.get_name())
         for task in tasks:
             task.cancel()
-        if tasks and not loop.is_running():
+        if loop.is_running():
+            return  # it belongs to somebody who goes on with it
+        if tasks:
             loop.run_until_complete(asyncio.wait(tasks, timeout=60))
+        loop.run_until_complete(close_all())
 
     @property
     def loop(self) -> SimulatedLoop:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import redis.asyncio
 from redis.asyncio.retry import Retry
@@ -111,6 +111,15 @@ class LoopClients:
         await self.waiting.aclose()
 
 
+_all: WeakSet[Connections] = WeakSet()
+
+
+async def close_all() -> None:
+    """Close the connections of every queue on the running loop; for the end of a simulated world."""
+    for connections in list(_all):
+        await connections.close()
+
+
 class Connections:
     """Clients made when they are first needed, never when the queue is built.
 
@@ -121,6 +130,7 @@ class Connections:
     def __init__(self, url: str, options: dict[str, Any]) -> None:
         self._make = client_factory(url, options)
         self.url = url
+        _all.add(self)
         self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, LoopClients]] = (
             WeakKeyDictionary()
         )
