@@ -250,6 +250,7 @@ class Execution:
             await self._show("committing", event=outcome.event.value)
             verdict, word = await self._try_commit(self._move(outcome))
             if verdict in ("ok", "done"):
+                self._take_over(outcome)
                 break
             if verdict == "aborting":
                 outcome = Outcome(Event.ABORTED, error=word, exception=outcome.exception)
@@ -272,6 +273,16 @@ class Execution:
             error=outcome.error,
             result=codec.decode_value(outcome.result) if outcome.result else None,
         )
+
+    def _take_over(self, outcome: Outcome) -> None:
+        """Let the job object, which hooks still see, say what was stored."""
+        job = self.job
+        job.status = TARGETS[outcome.event]
+        job.error = outcome.error or None
+        if outcome.result:
+            job.result = self._worker.queue.codec.decode_value(outcome.result)
+        if outcome.event is Event.COMPLETED:
+            job.progress = 1.0
 
     def _move(self, outcome: Outcome) -> Move:
         job = self.job

@@ -221,11 +221,11 @@ async def tell_statistics(worker: Worker[Any]) -> None:
             await asyncio.sleep(worker.timers.get("worker_info", 10))
 
 
-async def write_info(worker: Worker[Any], *, starts: bool = False) -> None:
+async def write_info(worker: Worker[Any]) -> None:
     """Tell that the worker is there, and what it has done. Not worth dying for."""
     info = json.dumps(worker.info()).encode()
     try:
-        await worker.queue.store.register(worker.id, alive_ms(), info, starts=starts)
+        await worker.queue.store.register(worker.id, alive_ms(), info)
     except STORE_ERRORS as error:
         logger.warning("statistics could not be written: %s", type(error).__name__)
 

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import signal
 from collections.abc import Callable, Collection
+from contextvars import ContextVar
 from datetime import UTC, tzinfo
 from typing import TYPE_CHECKING, Any, Generic, cast
 
@@ -42,6 +43,10 @@ UNREADABLE_TTL_MS = 24 * 3_600_000
 "A record that nobody could read is kept for a day, for somebody to look at."
 
 TIMERS = ("schedule", "worker_info", "sweep", "abort")
+
+
+_within: ContextVar[Worker[Any] | None] = ContextVar("queuekit_worker", default=None)
+"The worker whose hook or task this code is."
 
 
 class Worker(Generic[CtxType]):
@@ -159,6 +164,7 @@ class Worker(Generic[CtxType]):
         self._reset(self._given_id or environment().new_id())
         self._started_at = environment().monotonic()
         session = self._session = Session(self)
+        token = _within.set(self)
         try:
             async with signals_stop(self):
                 for hook in self.startup:
@@ -169,6 +175,7 @@ class Worker(Generic[CtxType]):
                 for hook in self.shutdown:
                     await call(hook, self.context)
             finally:
+                _within.reset(token)
                 self._session = None
                 session.stopped.set()
 
@@ -179,7 +186,7 @@ class Worker(Generic[CtxType]):
             return
         session.stop()
         # A hook or task of this worker that stops it would wait for itself.
-        if asyncio.current_task() not in session.tasks:
+        if _within.get() is not self:
             await session.stopped.wait()
 
     def request_stop(self) -> None:
@@ -195,7 +202,7 @@ class Worker(Generic[CtxType]):
 
     async def _work(self, session: Session) -> None:
         logger.info("worker %s starts on %r with %s", self.id, self.queue, ", ".join(self.names))
-        await upkeep.write_info(self, starts=True)
+        await upkeep.write_info(self)
         session.spawn(upkeep.tell_statistics(self), "statistics")
         if self.schedules:
             session.spawn(upkeep.tick(self, self.schedules), "cron")
@@ -266,6 +273,9 @@ class Worker(Generic[CtxType]):
             await self.queue.store.commit([move])
             return
         job.fence, job.claim_id = held.fence, held.claim_id
+        for run in self.running.values():
+            if run.job.key == job.key:  # it lost its lease, and is the last to learn of it
+                run.interrupt(Event.LOST, "its lease ended")
         run = self.running[held.fence] = Execution(self, job, previous)
         session.spawn(self._run(session, run), f"job {job.key}")
         session.keep_leases(self)
@@ -322,9 +332,6 @@ class Worker(Generic[CtxType]):
             bounds.append(max(self.dequeue_timeout, 0.001))
         if claimed is None:
             return min(bounds), True
-        if claimed.peers > 1:
-            # A neighbour's lease that begins now is known before it ends.
-            bounds.append(self.lease_s)
         moments = (claimed.lease_end_ms, claimed.record_end_ms)
         bounds += [(moment - claimed.now_ms) / 1000 for moment in moments if moment is not None]
         idle = min(bounds)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 IDLE_WAIT_S = 3600.0
-"""How long an idle worker waits when it is alone: a quiet virtual year costs some thousand looks at
-the queue, not millions. A worker with neighbours looks once a lease, as their leases may end."""
+"""How long an idle worker waits: a quiet virtual year costs some thousand looks at the queue, not
+millions. What it has to know earlier wakes it: jobs, moments, and leases that may end."""
 
 
 JITTER_STEPS = 1000

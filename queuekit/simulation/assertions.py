@@ -224,7 +224,7 @@ class Assertions:
             times: exactly so many (without `times` and `at`: at least one).
             at: exactly those of these ticks.
         """
-        from queuekit.simulation.world import epoch_seconds  # noqa: PLC0415 (it imports this module)
+        from queuekit.simulation.world import epoch_ns  # noqa: PLC0415 (it imports this module)
 
         ran = [
             record
@@ -234,7 +234,7 @@ class Assertions:
             and record.status is Status.COMPLETE
         ]
         ticks = [int(record.key.rpartition(":")[2]) for record in ran]
-        wanted = [round(epoch_seconds(moment) * 1000) for moment in at or ()]
+        wanted = [epoch_ns(moment) // 1_000_000 for moment in at or ()]
         ok = bool(ran) if times is None and at is None else times in (None, len(ran))
         if ok and (at is None or ticks == wanted):
             return ran
@@ -323,12 +323,12 @@ class Assertions:
         scheduled_in: float | timedelta | None,
         scheduled_at: datetime | float | str | None,
     ) -> int | None:
-        from queuekit.simulation.world import epoch_seconds  # noqa: PLC0415 (it imports this module)
+        from queuekit.simulation.world import epoch_ns  # noqa: PLC0415 (it imports this module)
 
         if scheduled_in is not None and scheduled_at is not None:
             raise SimulationError("give scheduled_in or scheduled_at, not both.")
         if scheduled_at is not None:
-            return round(epoch_seconds(scheduled_at) * 1000)
+            return epoch_ns(scheduled_at) // 1_000_000
         if scheduled_in is None:
             return None
         if isinstance(scheduled_in, timedelta):

@@ -113,6 +113,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.chooser = chooser
         self.chooser.on_draw = self._drawn
         self.observers: list[Observer] = []
+        self._holds: dict[Hold, None] = {}
         self.unseen.clear()
         self._world_began_ns = self._wait_began_ns = clock.elapsed_ns
         self._named = 0
@@ -247,8 +248,16 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         for observer in list(self.observers):
             hold = observer(event)
             if hold is not None and not hold.released:
+                self._holds[hold] = None
                 return hold
         return None
+
+    def release_all(self) -> None:
+        """Take out all observers, and let go of what they hold."""
+        self.observers.clear()
+        for hold in self._holds:
+            hold.release()
+        self._holds.clear()
 
     def _drawn(self, site: str, n: int, value: int) -> None:
         self.trace.draw(self._now_us(), site, n, value)

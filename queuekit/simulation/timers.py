@@ -66,8 +66,9 @@ class Timers:
         heapq.heappush(self._heap, (timer.when_ns, self._added, timer))
 
     def cancelled(self, timer: Timer) -> None:
-        """A timer of the heap was cancelled; it is dropped when it comes to the top."""
-        self._foreground -= not timer.background
+        """A timer was cancelled; one in the heap is dropped when it comes to the top."""
+        if timer._scheduled:  # type: ignore[attr-defined]
+            self._foreground -= not timer.background
 
     @property
     def has_work(self) -> bool:

@@ -35,6 +35,11 @@ Moment = datetime | float | int | str
 DEFAULT_START = datetime(2030, 1, 1, tzinfo=UTC)
 "A Tuesday, 00:00 UTC. Fixed, since a test that depends on today fails some day."
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+CANCEL_ROUNDS = 5
+"How often a task that ignores its cancellation is asked again, when its world ends."
+
 RUN_UNTIL_LIMIT_S = 24 * 3600.0
 "How far `run_until` and `drain` move time when nothing else is said."
 
@@ -119,8 +124,7 @@ class Simulation(Assertions):
         self._exit.close()
 
     def _clock(self) -> VirtualClock:
-        start_ns = round(epoch_seconds(self.start) * 1_000_000_000)
-        return VirtualClock(start_ns)
+        return VirtualClock(epoch_ns(self.start))
 
     def _make_loop(self, clock: VirtualClock, stack: contextlib.ExitStack) -> SimulatedLoop:
         if self._given_loop is not None:
@@ -145,14 +149,15 @@ class Simulation(Assertions):
         loop.trace = (
             Trace()
         )  # the world's own trace ends here: how it is taken down is not part of it
-        tasks = [task for task in asyncio.all_tasks(loop) if not task.done()]
-        tasks.sort(key=lambda task: task.get_name())
-        for task in tasks:
-            task.cancel()
+        loop.release_all()
         if loop.is_running():
             return  # it belongs to somebody who goes on with it
-        if tasks:
-            loop.run_until_complete(asyncio.wait(tasks, timeout=60))
+        for _ in range(CANCEL_ROUNDS):
+            tasks = [task for task in asyncio.all_tasks(loop) if not task.done()]
+            for task in sorted(tasks, key=lambda task: task.get_name()):
+                task.cancel()
+            if tasks:
+                loop.run_until_complete(asyncio.wait(tasks, timeout=60))
         loop.run_until_complete(close_all())
 
     @property
@@ -232,9 +237,7 @@ class Simulation(Assertions):
     @property
     def now(self) -> datetime:
         """The wall clock."""
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(
-            microseconds=self.clock.time_ns() // 1000
-        )
+        return _EPOCH + timedelta(microseconds=self.clock.time_ns() // 1000)
 
     async def advance(self, seconds: float | timedelta) -> None:
         """Let so much time pass, from timer to timer.
@@ -250,7 +253,7 @@ class Simulation(Assertions):
 
     async def advance_to(self, moment: Moment) -> None:
         """Let time pass until a moment: an aware datetime, ISO text or epoch seconds."""
-        target_ns = round(epoch_seconds(moment) * 1_000_000_000) - self.clock.time_ns()
+        target_ns = epoch_ns(moment) - self.clock.time_ns()
         if target_ns < 0:
             raise SimulationError(
                 f"advance_to({moment!r}): it is {self.now.isoformat()} already.\n"
@@ -404,8 +407,8 @@ class SimulatedWorker:
         return f"SimulatedWorker<{self.worker!r}, {'running' if self.running else 'ended'}>"
 
 
-def epoch_seconds(moment: Moment) -> float:
-    """A moment as epoch seconds.
+def epoch_ns(moment: Moment) -> int:
+    """A moment as nanoseconds since the epoch, exact to the microsecond.
 
     Raises:
         SimulationError: text that is no ISO date, or a datetime without time zone.
@@ -417,14 +420,15 @@ def epoch_seconds(moment: Moment) -> float:
             raise SimulationError(f"{moment!r} is no ISO 8601 moment: {error}") from error
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
-    if isinstance(moment, datetime):
-        if moment.tzinfo is None:
-            raise SimulationError(
-                f"{moment!r} has no time zone, so it names no moment.\n"
-                "  Pass an aware one: datetime(2030, 1, 1, tzinfo=UTC)."
-            )
-        return moment.timestamp()
-    return float(moment)
+    if not isinstance(moment, datetime):
+        return round(moment * 1_000_000) * 1000
+    if moment.tzinfo is None:
+        raise SimulationError(
+            f"{moment!r} has no time zone, so it names no moment.\n"
+            "  Pass an aware one: datetime(2030, 1, 1, tzinfo=UTC)."
+        )
+    # Not timestamp(): a float of this size has no room for microseconds times a thousand.
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
 
 
 __all__ = ["SimulatedWorker", "Simulation"]

@@ -66,8 +66,6 @@ class Claimed:
     "The next lease that ends unless it is renewed."
     record_end_ms: int | None
     "The next record of a finished job to be removed."
-    peers: int
-    "Workers that were heard of lately, this one included."
     jobs: list[Held]
 
 
@@ -149,7 +147,7 @@ class Store:
     ) -> Claimed:
         """Take up to `limit` jobs. The same `claim_id` again is answered with the same jobs."""
         limit = min(limit, BATCH)
-        now, due, lease, record, peers, jobs = await self.run(
+        now, due, lease, record, jobs = await self.run(
             "claim", worker, claim_id, limit, lease_ms, alive_ms
         )
         return Claimed(
@@ -157,7 +155,6 @@ class Store:
             due_ms=_moment(due),
             lease_end_ms=_moment(lease),
             record_end_ms=_moment(record),
-            peers=peers,
             jobs=[_held(job, claim_id) for job in jobs],
         )
 
@@ -217,16 +214,13 @@ class Store:
         removed: int = await self.run("expire", limit)
         return removed
 
-    async def register(
-        self, worker: str, alive_ms: int, info: bytes = b"", *, starts: bool = False
-    ) -> int:
-        """Tell that a worker is there; the server's time in ms."""
-        now: int = await self.run("register", worker, alive_ms, info, "1" if starts else "")
-        return now
+    async def register(self, worker: str, alive_ms: int, info: bytes = b"") -> None:
+        """Tell that a worker is there."""
+        await self.run("register", worker, alive_ms, info)
 
     async def deregister(self, worker: str) -> None:
         """Tell that a worker leaves."""
-        await self.run("register", worker, 0, "", "")
+        await self.run("register", worker, 0, "")
 
     async def cron(
         self, schedule: str, tick_ms: int, *, unique: bool, job: NewJob

@@ -1,7 +1,7 @@
 -- Purpose: tell that a worker is there, with its statistics; or that it leaves.
 -- KEYS:    1 the queue's root
--- ARGV:    1 now, 2 worker id, 3 how long it counts as alive (ms; 0: it leaves), 4 info (empty: unchanged), 5 "1" when it starts
--- Answer:  now
+-- ARGV:    1 now, 2 worker id, 3 how long it counts as alive (ms; 0: it leaves), 4 info (empty: unchanged)
+-- Answer:  1
 -- Moves:   none
 
 local worker = ARGV[2]
@@ -12,7 +12,7 @@ if tonumber(ARGV[3]) == 0 then
   redis.call('DEL', root .. ':control:' .. worker)
   -- It may have taken the token that was meant for somebody who stays.
   wake()
-  return now
+  return 1
 end
 -- Those that were killed never said good-bye.
 for _, gone in ipairs(redis.call('ZRANGEBYSCORE', root .. ':workers', '-inf', now, 'LIMIT', 0, 100)) do
@@ -23,6 +23,4 @@ for _, gone in ipairs(redis.call('ZRANGEBYSCORE', root .. ':workers', '-inf', no
 end
 redis.call('ZADD', root .. ':workers', now + ARGV[3], worker)
 if ARGV[4] ~= '' then redis.call('HSET', root .. ':info', worker, ARGV[4]) end
--- Those who wait alone may wait longer than those who must watch a neighbour's leases.
-if ARGV[5] == '1' then wake() end
-return now
+return 1

@@ -56,12 +56,16 @@ def test_scripts_make_the_moves_of_the_table_and_no_others():
     scripts = [f for f in folder.iterdir() if f.name.endswith(".lua") and f.name != "prelude.lua"]
     made = set().union(*(_moves(script.read_text()) for script in scripts))
     table = {
-        (source.value, target.value) for (source, _), targets in TRANSITIONS.items() for target in targets
+        (source.value, target.value)
+        for (source, _), targets in TRANSITIONS.items()
+        for target in targets
     }
     assert made == table
 
 
-@pytest.mark.parametrize(("failures", "event"), [(1, Event.RETRIED), (2, Event.RETRIED), (3, Event.FAILED)])
+@pytest.mark.parametrize(
+    ("failures", "event"), [(1, Event.RETRIED), (2, Event.RETRIED), (3, Event.FAILED)]
+)
 def test_retries_is_the_number_of_runs_that_may_fail(failures, event):
     assert after_failure(RetryPolicy(3, 0, backoff=False), failures) is event
 
@@ -99,7 +103,10 @@ def test_without_backoff_the_delay_is_constant_and_not_jittered():
 
 
 def test_backoff_after_ten_thousand_failures_is_still_a_delay():
-    assert retry_delay_ms(RetryPolicy(10_000, 1, backoff=True), 10_000) == (MAX_RETRY_DELAY_MS, True)
+    assert retry_delay_ms(RetryPolicy(10_000, 1, backoff=True), 10_000) == (
+        MAX_RETRY_DELAY_MS,
+        True,
+    )
 
 
 def test_refusal_of_a_finished_job_says_that_it_is_final():

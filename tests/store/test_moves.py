@@ -290,7 +290,9 @@ async def test_a_claim_that_leaves_jobs_behind_passes_the_token_on(store):
     assert await store.wait("w2", for_work=True, timeout_s=1) == ""
 
 
-async def test_a_new_earliest_moment_wakes_whoever_waits_and_a_later_one_does_not(store, simulation):
+async def test_a_new_earliest_moment_wakes_whoever_waits_and_a_later_one_does_not(
+    store, simulation
+):
     now = simulation.environment.time_ms()
     await store.enqueue([new(due_ms=now + 9000)])
     assert await store.wait("w", for_work=True, timeout_s=1) == ""
@@ -299,7 +301,7 @@ async def test_a_new_earliest_moment_wakes_whoever_waits_and_a_later_one_does_no
 
 
 async def test_a_worker_that_leaves_passes_the_token_on_and_leaves_nothing_behind(store):
-    await store.register("w", 60_000, b"{}", starts=True)
+    await store.register("w", 60_000, b"{}")
     await store.wait("w", for_work=True, timeout_s=1)
     await store.nudge("w")
     await store.deregister("w")

@@ -1,0 +1,490 @@
+"""Runs of a job: results, failures, retries, backoff, limits, contexts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import dataclasses
+import logging
+import pickle
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from queuekit import Job, Status, Worker
+from queuekit.errors import LeaseLostError, TaskFailure
+
+WORDS = contextvars.ContextVar("words", default="default")
+
+
+class Flaky:
+    """A task that fails its first runs."""
+
+    def __init__(self, failures):
+        self.failures = failures
+        self.runs = []
+        self.exceptions = []
+
+    async def __call__(self, ctx):
+        self.runs.append(datetime.now(UTC))
+        self.exceptions.append(ctx["exception"])
+        if len(self.runs) <= self.failures:
+            raise ValueError(f"failure {len(self.runs)}")
+        return len(self.runs)
+
+
+async def ok(ctx, **arguments):
+    return arguments
+
+
+async def hang(ctx):
+    await asyncio.sleep(3600)
+
+
+async def test_a_job_runs_with_its_arguments_and_keeps_its_result(simulation):
+    simulation.worker([ok])
+    job = await simulation.queue.enqueue("ok", a=1, b=[1, {"c": None}])
+    await simulation.run_until_idle()
+    await job.refresh()
+    assert (job.status, job.result, job.attempts) == (
+        Status.COMPLETE,
+        {"a": 1, "b": [1, {"c": None}]},
+        1,
+    )
+    assert job.progress == 1.0
+    assert job.worker_id == simulation.workers()[0].worker.id
+
+
+async def test_a_job_starts_at_the_moment_it_is_enqueued(simulation):
+    simulation.worker([ok])
+    await simulation.advance(12_345.678)
+    job = await simulation.queue.enqueue("ok")
+    await simulation.run_until_idle()
+    await job.refresh()
+    assert job.queued == job.started == job.completed == simulation.environment.time_ms()
+
+
+async def test_times_are_milliseconds_of_the_servers_clock(simulation):
+    async def three_seconds(ctx):
+        await asyncio.sleep(3)
+
+    simulation.worker([three_seconds])
+    job = await simulation.queue.enqueue("three_seconds", scheduled=timedelta(seconds=2))
+    await simulation.advance(10)
+    await job.refresh()
+    assert (job.duration("start"), job.duration("process"), job.duration("total")) == (
+        2000,
+        3000,
+        5000,
+    )
+
+
+async def test_by_default_a_failure_is_final(simulation):
+    flaky = Flaky(1)
+    simulation.worker([("flaky", flaky)])
+    job = await simulation.queue.enqueue("flaky")
+    await simulation.advance(60)
+    simulation.assert_failed(job, error=ValueError, attempts=1)
+    await job.refresh()
+    assert "ValueError: failure 1" in job.error
+
+
+async def test_retries_is_the_number_of_runs(simulation):
+    flaky = Flaky(99)
+    simulation.worker([("flaky", flaky)])
+    job = await simulation.queue.enqueue("flaky", retries=4)
+    await simulation.run_until_idle()
+    simulation.assert_failed(job, attempts=4)
+    simulation.assert_retried(job, delays=[0, 0, 0])
+
+
+async def test_backoff_doubles_and_no_run_is_early_or_late(simulation):
+    flaky = Flaky(3)
+    simulation.worker([("flaky", flaky)])
+    start = simulation.now
+    job = await simulation.queue.enqueue("flaky", retries=4, retry_delay=5, retry_backoff=True)
+    await simulation.advance(60)
+    simulation.assert_completed(job, attempts=4, result=4)
+    assert [(run - start).total_seconds() for run in flaky.runs] == [0, 5, 15, 35]
+
+
+async def test_backoff_stops_at_its_maximum(simulation):
+    simulation.worker([("flaky", Flaky(4))])
+    job = await simulation.queue.enqueue("flaky", retries=5, retry_delay=5, retry_backoff=8)
+    await simulation.advance(60)
+    simulation.assert_retried(job, delays=[5, 8, 8, 8])
+
+
+@pytest.mark.queuekit(jitter="full", seed=3)
+async def test_full_jitter_draws_each_delay_up_to_its_bound(simulation):
+    simulation.worker([("flaky", Flaky(6))])
+    job = await simulation.queue.enqueue("flaky", retries=7, retry_delay=5, retry_backoff=True)
+    await simulation.advance(600)
+    record = simulation.assert_completed(job, attempts=7)
+    bounds = [5000 * 2**n for n in range(6)]
+    assert all(0 <= d <= b for d, b in zip(record.retry_delays_ms, bounds, strict=True))
+    assert record.retry_delays_ms != bounds
+
+
+async def test_a_retry_sees_the_failure_before_as_an_exception_with_type_text_and_traceback(
+    simulation,
+):
+    flaky = Flaky(1)
+    simulation.worker([("flaky", flaky)])
+    await simulation.queue.enqueue("flaky", retries=2)
+    await simulation.run_until_idle()
+    first, second = flaky.exceptions
+    assert first is None
+    assert isinstance(second, TaskFailure)
+    assert (second.type_name, second.message) == ("ValueError", "failure 1")
+    assert "in __call__" in second.traceback
+    assert "queuekit/execution.py" not in second.traceback, (
+        "it begins with the application's frames"
+    )
+
+
+async def test_the_failure_before_is_known_when_another_worker_runs_the_retry(simulation):
+    flaky = Flaky(1)
+    first = simulation.worker([("flaky", flaky)])
+    await simulation.queue.enqueue("flaky", retries=2, retry_delay=60)
+    await simulation.run_until_idle()
+    await first.stop()
+    simulation.worker([("flaky", flaky)])
+    await simulation.advance(60)
+    assert flaky.exceptions[1].message == "failure 1"
+
+
+async def test_a_run_over_its_timeout_is_cancelled_at_that_moment_and_counts_as_failure(simulation):
+    cleaned = []
+
+    async def slow(ctx):
+        try:
+            await asyncio.sleep(11)
+        finally:
+            cleaned.append(time.monotonic())
+
+    simulation.worker([slow])
+    job = await simulation.queue.enqueue("slow", timeout=10, retries=2, retry_delay=5)
+    await simulation.advance(10)
+    simulation.assert_timed_out(job, attempt=1)
+    simulation.assert_retried(job, delays=[5])
+    await simulation.advance(15)
+    simulation.assert_failed(job, error="ran longer than its timeout of 10 s", attempts=2)
+    assert cleaned == [10, 25]
+
+
+async def test_the_default_timeout_is_ten_seconds(simulation):
+    simulation.worker([hang])
+    job = await simulation.queue.enqueue("hang")
+    await simulation.advance(9.999)
+    assert simulation.record_of(job).status is Status.ACTIVE
+    await simulation.advance(0.001)
+    simulation.assert_timed_out(job)
+
+
+@pytest.mark.parametrize("timeout", [0, None])
+async def test_without_timeout_a_run_has_no_end(simulation, timeout):
+    simulation.worker([hang])
+    job = await simulation.queue.enqueue("hang", timeout=timeout)
+    await simulation.advance(3600)
+    simulation.assert_completed(job)
+
+
+async def test_a_run_without_a_heartbeat_is_ended_and_one_with_heartbeats_lives(simulation):
+    async def beating(ctx, beats):
+        for _ in range(beats):
+            await asyncio.sleep(4)
+            await ctx["job"].update()
+        await asyncio.sleep(100)
+
+    simulation.worker([beating])
+    job = await simulation.queue.enqueue("beating", beats=3, heartbeat=5, timeout=None)
+    await simulation.advance(16.999)
+    assert simulation.record_of(job).status is Status.ACTIVE
+    await simulation.advance(0.001)
+    record = simulation.assert_failed(job, error="did not call job.update() for 5 s")
+    assert len(record.updates) == 3
+
+
+async def test_a_task_that_ignores_its_cancellation_is_left_behind_and_its_slot_freed(
+    simulation, caplog
+):
+    async def stubborn(ctx):
+        for _ in range(5):
+            try:
+                await asyncio.sleep(100)
+            except asyncio.CancelledError:
+                continue
+
+    worker = simulation.worker([stubborn, ok], concurrency=1, cancellation_hard_deadline_s=2).worker
+    first = await simulation.queue.enqueue("stubborn", timeout=3)
+    second = await simulation.queue.enqueue("ok")
+    with caplog.at_level(logging.WARNING, "queuekit"):
+        await simulation.advance(5)
+    simulation.assert_timed_out(first)
+    simulation.assert_completed(second)
+    assert worker.abandoned == 1
+    assert "ignored its cancellation for 2 s" in caplog.text
+
+
+async def test_a_result_that_cannot_be_stored_fails_the_job_once(simulation):
+    runs = []
+
+    async def bad(ctx):
+        runs.append(1)
+        return {"x": {1, 2}}
+
+    simulation.worker([bad])
+    job = await simulation.queue.enqueue("bad", retries=5)
+    await simulation.advance(60)
+    record = simulation.assert_failed(job, attempts=1)
+    assert record.error.startswith("ran, but result cannot be stored: TypeError at ")
+    assert "['x']" in record.error.splitlines()[0]
+    assert runs == [1]
+
+
+async def test_dump_and_load_of_the_queue_decide_what_can_be_stored(simulation):
+
+    queue = simulation.queue_named("pickled", dump=pickle.dumps, load=pickle.loads)
+
+    async def given(ctx, when):
+        return {when, "text"}
+
+    simulation.worker([given], queue=queue)
+    job = await queue.enqueue("given", when=datetime(2030, 1, 1, tzinfo=UTC))
+    await simulation.run_until_idle()
+    assert (await queue.job(job.key)).result == {datetime(2030, 1, 1, tzinfo=UTC), "text"}
+
+
+async def test_a_sync_task_runs_in_a_thread_with_the_callers_context_variables(simulation):
+    seen = []
+
+    def sync(ctx):
+        seen.append(WORDS.get())
+        time.sleep(5)
+        return time.monotonic()
+
+    WORDS.set("hook")
+    simulation.worker([sync])
+    job = await simulation.queue.enqueue("sync")
+    await simulation.advance(5)
+    simulation.assert_completed(job, result=5.0)
+    assert seen == ["hook"]
+
+
+async def test_a_sync_task_reports_progress_and_heartbeats_through_its_blocking_twin(simulation):
+    def sync(ctx):
+        for part in (0.25, 0.5, 0.75):
+            time.sleep(4)
+            ctx["job"].sync.update(progress=part, meta={"part": part})
+        ctx["queue"].sync.enqueue("ok", after=part)
+        time.sleep(4)
+
+    simulation.worker([sync, ok])
+    job = await simulation.queue.enqueue("sync", heartbeat=5, timeout=60)
+    await simulation.advance(12)
+    assert (await simulation.queue.job(job.key)).progress == 0.75
+    assert (await simulation.queue.job(job.key)).meta == {"part": 0.75}
+    await simulation.advance(4)
+    record = simulation.assert_completed(job)
+    assert [progress for _, progress in record.updates] == [0.25, 0.5, 0.75]
+    assert [r.kwargs for r in simulation.journal if r.function == "ok"] == [{"after": 0.75}]
+
+
+async def test_a_sync_task_over_its_timeout_is_left_behind(simulation):
+    def sync(ctx):
+        time.sleep(100)
+
+    worker = simulation.worker([sync]).worker
+    job = await simulation.queue.enqueue("sync", timeout=3)
+    await simulation.advance(4)
+    simulation.assert_timed_out(job)
+    assert worker.abandoned == 1
+
+
+async def test_sync_tasks_run_beside_each_other(simulation):
+    def sync(ctx):
+        time.sleep(10)
+
+    simulation.worker([sync], concurrency=5)
+    jobs = [await simulation.queue.enqueue("sync", timeout=60) for _ in range(5)]
+    await simulation.advance(10)
+    for job in jobs:
+        simulation.assert_completed(job)
+
+
+async def test_an_unknown_function_fails_with_the_names_that_are_known(simulation):
+    simulation.worker([ok])
+    job = await simulation.queue.enqueue("nope")
+    await simulation.run_until_idle()
+    simulation.assert_failed(
+        job, error="there is no function 'nope' in this worker.\n  It has: ok."
+    )
+
+
+async def test_an_exception_whose_text_raises_does_not_hurt_the_worker(simulation):
+    class BrokenError(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    async def breaks(ctx):
+        raise BrokenError
+
+    simulation.worker([breaks, ok])
+    job = await simulation.queue.enqueue("breaks")
+    other = await simulation.queue.enqueue("ok")
+    await simulation.run_until_idle()
+    simulation.assert_failed(job)
+    simulation.assert_completed(other)
+
+
+async def test_a_record_that_cannot_be_read_fails_alone(simulation):
+    queue = simulation.queue
+    bad = await queue.enqueue("ok", key="bad")
+    await queue.store._command("SET", f"{queue.store.root}:call:bad", "not json")
+    good = await queue.enqueue("ok")
+    simulation.worker([ok])
+    await simulation.run_until_idle()
+    simulation.assert_completed(good)
+    [(_, state)] = await queue.store.read([bad.key])
+    assert state[0] == b"failed"
+    assert b"its record cannot be read" in state[13]
+
+
+async def test_hooks_see_the_context_and_run_in_order_sync_or_async(simulation):
+    seen = []
+
+    async def startup(ctx):
+        seen.append("startup")
+        ctx["db"] = "connected"
+
+    def before(ctx):
+        seen.append(("before", ctx["job"].function, ctx["db"]))
+
+    async def before_too(ctx):
+        seen.append("before too")
+
+    def after(ctx):
+        seen.append(("after", type(ctx["exception"]).__name__, ctx["job"].status.value))
+
+    async def shutdown(ctx):
+        seen.append("shutdown")
+
+    async def fails(ctx):
+        raise ValueError(ctx["db"])
+
+    handle = simulation.worker(
+        [fails],
+        startup=startup,
+        shutdown=[shutdown],
+        before_process=[before, before_too],
+        after_process=after,
+    )
+    await simulation.queue.enqueue("fails")
+    await simulation.run_until_idle()
+    await handle.stop()
+    assert seen == [
+        "startup",
+        ("before", "fails", "connected"),
+        "before too",
+        ("after", "ValueError", "failed"),
+        "shutdown",
+    ]
+
+
+async def test_a_failure_in_before_process_is_a_failure_of_the_run(simulation):
+    async def before(ctx):
+        if ctx["job"].attempts == 1:
+            raise ValueError("not yet")
+
+    simulation.worker([ok], before_process=before)
+    job = await simulation.queue.enqueue("ok", retries=2)
+    await simulation.run_until_idle()
+    simulation.assert_completed(job, attempts=2)
+
+
+async def test_a_failure_in_after_process_changes_nothing(simulation, caplog):
+    async def after(ctx):
+        raise ValueError("too late")
+
+    simulation.worker([ok], after_process=after)
+    job = await simulation.queue.enqueue("ok")
+    await simulation.run_until_idle()
+    simulation.assert_completed(job)
+    assert "after_process of job" in caplog.text
+
+
+async def test_a_failure_at_startup_ends_the_worker_with_it(simulation):
+    async def startup(ctx):
+        raise ValueError("no database")
+
+    handle = simulation.worker([ok], startup=startup)
+    with pytest.raises(ValueError, match="no database"):
+        await handle.wait()
+
+
+async def test_a_task_may_finish_its_job_itself(simulation):
+    async def own(ctx):
+        await ctx["job"].finish(Status.COMPLETE, result="early")
+        return "late"
+
+    simulation.worker([own])
+    job = await simulation.queue.enqueue("own")
+    await simulation.run_until_idle()
+    simulation.assert_completed(job, result="early")
+
+
+async def test_a_task_may_put_its_job_back_itself(simulation):
+    async def own(ctx):
+        if ctx["job"].attempts == 1:
+            await ctx["job"].retry("once more")
+
+    simulation.worker([own])
+    job = await simulation.queue.enqueue("own", retry_delay=5)
+    await simulation.advance(5)
+    simulation.assert_completed(job, attempts=2)
+
+
+async def test_a_finished_job_can_be_run_again_with_a_fresh_budget(simulation):
+    flaky = Flaky(2)
+    simulation.worker([("flaky", flaky)])
+    job = await simulation.queue.enqueue("flaky", retries=2)
+    await simulation.run_until_idle()
+    simulation.assert_failed(job)
+    await job.refresh()
+    await job.retry("by hand")
+    await simulation.run_until_idle()
+    simulation.assert_completed(job, attempts=1)
+    assert len(flaky.runs) == 3
+
+
+async def test_a_late_word_of_a_run_that_lost_its_job_is_refused(simulation):
+    simulation.worker([ok])
+    job = await simulation.queue.enqueue("ok", key="k")
+    await simulation.run_until_idle()
+    stale = dataclasses.replace(job, fence=1, claim_id="older", on_update=None)
+    stale.queue = simulation.queue
+    for word in (stale.update(progress=0.5), stale.finish(Status.FAILED)):
+        with pytest.raises(LeaseLostError):
+            await word
+
+
+def test_a_worker_is_built_without_a_loop_and_refuses_bad_options(simulation):
+    queue = simulation.queue
+    assert Worker(queue=queue, functions=[ok])
+    for bad in (
+        {"concurrency": 0},
+        {"lease_s": 0.5},
+        {"timers": {"nope": 1}},
+        {"timers": {"sweep": 0}},
+        {"max_burst_jobs": 0},
+        {"startup": 5},
+    ):
+        with pytest.raises((ValueError, TypeError)):
+            Worker(queue=queue, functions=[ok], **bad)
+
+
+def test_job_objects_compare_by_key():
+    assert Job("f", key="k") == Job("g", key="k")
+    assert hash(Job("f", key="k")) == hash(Job("g", key="k"))

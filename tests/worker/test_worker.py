@@ -1,0 +1,419 @@
+"""The worker as a process: claiming, waiting, recovering, aborting, stopping, ticking."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+from queuekit import CronJob, Status, Worker
+from queuekit.errors import JobStateError
+from queuekit.simulation import Hold, Moment, Simulation, SimulationError, Step
+from queuekit.upkeep import recover
+
+
+async def ok(ctx, **arguments):
+    return arguments
+
+
+class Gauge:
+    """A task that counts how many of it run at one time."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+        self.now = self.most = self.ended = 0
+
+    async def __call__(self, ctx):
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            await asyncio.sleep(self.seconds)
+            self.ended += 1
+        finally:
+            self.now -= 1
+
+
+async def test_no_more_jobs_run_at_one_time_than_concurrency_allows(simulation):
+    gauge = Gauge(1)
+    simulation.worker([("gauge", gauge)], concurrency=3)
+    for _ in range(10):
+        await simulation.queue.enqueue("gauge")
+    await simulation.advance(4)
+    assert (gauge.most, gauge.ended) == (3, 10)
+
+
+async def test_a_freed_slot_is_filled_at_once(simulation):
+    simulation.worker([("gauge", Gauge(7))], concurrency=1)
+    jobs = [await simulation.queue.enqueue("gauge") for _ in range(3)]
+    await simulation.advance(21)
+    starts = [simulation.record_of(job).last.started_ms for job in jobs]
+    assert [start - starts[0] for start in starts] == [0, 7000, 14_000]
+
+
+async def test_two_workers_share_the_work_and_no_job_runs_twice(simulation):
+    gauge = Gauge(1)
+    for _ in range(2):
+        simulation.worker([("gauge", gauge)], concurrency=2)
+    jobs = [await simulation.queue.enqueue("gauge") for _ in range(20)]
+    await simulation.advance(5)
+    assert (gauge.most, gauge.ended) == (4, 20)
+    for job in jobs:
+        simulation.assert_completed(job, attempts=1)
+
+
+async def test_a_scheduled_job_starts_at_its_moment_however_long_the_worker_was_idle(simulation):
+    simulation.worker([ok])
+    await simulation.advance(3 * 86_400 + 1.234)
+    due = datetime(2030, 1, 5, 6, 7, 8, 9000, tzinfo=UTC)
+    job = await simulation.queue.enqueue("ok", scheduled=due)
+    await simulation.advance_to(due)
+    assert simulation.assert_completed(job).last.started_ms == round(due.timestamp() * 1000)
+
+
+async def test_a_job_that_is_due_before_an_earlier_one_wakes_the_worker_in_time(simulation):
+    simulation.worker([ok])
+    start = time.time()
+    late = await simulation.queue.enqueue("ok", scheduled=start + 500)
+    await simulation.advance(1)
+    soon = await simulation.queue.enqueue("ok", scheduled=start + 20)
+    await simulation.advance(19)
+    simulation.assert_completed(soon)
+    assert not simulation.record_of(late).finished
+
+
+async def test_a_lost_job_is_recovered_when_its_lease_ends(simulation):
+    await simulation.queue.enqueue("ok", key="orphan", retries=1)
+    await simulation.queue.store.claim("dead", "dead.0", 1, 30_000, 60_000)
+    simulation.worker([ok])
+    await simulation.advance(29.999)
+    assert (await simulation.queue.job("orphan")).status is Status.ACTIVE
+    await simulation.advance(0.001)
+    job = await simulation.queue.job("orphan")
+    assert (job.status, job.attempts, job.losses, job.failures) == (Status.COMPLETE, 2, 1, 0)
+
+
+async def test_a_job_that_is_lost_three_times_fails_and_says_so(simulation):
+    queue = simulation.queue
+    recoverer = Worker(queue=queue, functions=[ok])
+    await queue.enqueue("ok", key="poison")
+    for loss in range(3):
+        await queue.store.claim("dead", f"dead.{loss}", 1, 1000, 60_000)
+        await simulation.advance(1)
+        assert await recover(recoverer) == 1
+    job = await queue.job("poison")
+    assert (job.status, job.losses, job.failures, job.attempts) == (Status.FAILED, 3, 0, 3)
+    assert "that was loss 3, and 2 are allowed" in job.error
+
+
+async def test_a_worker_that_claims_its_own_lost_job_again_ends_the_older_run(simulation):
+    hold = Hold()
+
+    def starve(event):
+        return hold if isinstance(event, Step) and event.task == "leases" else None
+
+    simulation.observe(starve)
+    gauge = Gauge(50)
+    simulation.worker([("gauge", gauge)])
+    job = await simulation.queue.enqueue("gauge", timeout=None)
+    await simulation.advance(31)
+    assert (gauge.now, gauge.most) == (1, 2)
+    hold.release()
+    await simulation.advance(60)
+    simulation.assert_completed(job, attempts=2)
+    assert gauge.ended == 1
+
+
+async def test_a_run_whose_job_went_on_without_it_is_ended_and_changes_nothing(simulation, caplog):
+    hold = Hold()
+
+    def starve(event):
+        return hold if isinstance(event, Step) and event.task == "leases" else None
+
+    simulation.observe(starve)
+    simulation.worker([("gauge", Gauge(50))], concurrency=1)
+    job = await simulation.queue.enqueue("gauge", timeout=None)
+    await simulation.advance(29)
+    other = simulation.worker([("gauge", Gauge(50))])
+    await simulation.advance(2)
+    assert (await simulation.queue.job(job.key)).worker_id == other.worker.id
+    with caplog.at_level("WARNING", "queuekit"):
+        await simulation.advance(60)
+    stored = await simulation.queue.job(job.key)
+    assert (stored.status, stored.attempts, stored.losses) == (Status.COMPLETE, 2, 1)
+    assert stored.worker_id == other.worker.id
+    assert "lost found active" in caplog.text
+
+
+async def test_a_running_job_keeps_its_lease_for_hours(simulation):
+    simulation.worker([("gauge", Gauge(7200))])
+    simulation.worker([("gauge", Gauge(7200))])
+    job = await simulation.queue.enqueue("gauge", timeout=None)
+    await simulation.advance(7200)
+    simulation.assert_completed(job, attempts=1)
+
+
+async def test_a_waiting_job_that_is_aborted_never_starts(simulation):
+    job = await simulation.queue.enqueue("ok")
+    await job.abort("changed my mind")
+    simulation.worker([ok])
+    await simulation.advance(60)
+    record = simulation.assert_aborted(job, error="changed my mind")
+    assert not record.attempts
+
+
+async def test_a_running_job_hears_of_its_abort_at_once_and_cleans_up(simulation):
+    cleaned = []
+
+    async def long(ctx):
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            cleaned.append(time.monotonic())
+
+    worker = simulation.worker([long]).worker
+    job = await simulation.queue.enqueue("long", timeout=None, retries=5)
+    await simulation.advance(100)
+    await job.abort("stop it")
+    await simulation.run_until_idle()
+    simulation.assert_aborted(job, error="stop it")
+    assert cleaned == [100]
+    assert worker.stats["aborted"] == 1
+    await job.refresh()
+    assert (job.status, job.error) == (Status.ABORTED, "stop it")
+
+
+async def test_an_abort_is_heard_by_a_worker_whose_slots_are_all_taken(simulation):
+    simulation.worker([("gauge", Gauge(1000))], concurrency=1)
+    job = await simulation.queue.enqueue("gauge", timeout=None)
+    await simulation.advance(5)
+    await job.abort("now")
+    await simulation.run_until_idle()
+    simulation.assert_aborted(job)
+
+
+async def test_aborting_a_finished_job_is_refused(simulation):
+    simulation.worker([ok])
+    job = await simulation.queue.enqueue("ok", key="mail:42")
+    await simulation.run_until_idle()
+    with pytest.raises(JobStateError, match="job 'mail:42' is complete and cannot be aborted"):
+        await job.abort("late")
+    assert (await simulation.queue.job("mail:42")).status is Status.COMPLETE
+
+
+async def test_an_abort_while_the_result_is_being_committed_wins_or_is_refused(simulation):
+    hold = Hold()
+
+    def at_commit(event):
+        return hold if isinstance(event, Moment) and event.name == "committing" else None
+
+    simulation.observe(at_commit)
+    simulation.worker([ok])
+    job = await simulation.queue.enqueue("ok")
+    await simulation.run_until_idle()
+    assert hold.reached
+    await job.abort("in between")
+    hold.release()
+    await simulation.run_until_idle()
+    simulation.assert_aborted(job, error="in between")
+
+
+async def test_a_stopped_worker_hands_its_jobs_back_and_charges_nothing(simulation):
+    first = simulation.worker([("gauge", Gauge(100))])
+    job = await simulation.queue.enqueue("gauge", timeout=None)
+    await simulation.advance(10)
+    await first.stop()
+    assert not first.running
+    stored = await simulation.queue.job(job.key)
+    assert (stored.status, stored.attempts, stored.failures, stored.losses) == (
+        Status.QUEUED,
+        1,
+        0,
+        0,
+    )
+    simulation.worker([("gauge", Gauge(100))])
+    await simulation.advance(100)
+    simulation.assert_completed(job, attempts=2)
+
+
+async def test_running_jobs_may_end_within_the_grace_period(simulation):
+    handle = simulation.worker([("gauge", Gauge(10))], shutdown_grace_period_s=15)
+    job = await simulation.queue.enqueue("gauge", timeout=None)
+    await simulation.advance(1)
+    later = await simulation.queue.enqueue("gauge", scheduled=time.time() + 2)
+    await handle.stop()
+    simulation.assert_completed(job)
+    assert simulation.now.timestamp() == simulation.record_of(job).finished_ms / 1000
+    assert not simulation.record_of(later).attempts, "a stopping worker claims nothing"
+
+
+async def test_a_signal_stops_the_worker_and_a_second_one_hurries_it(simulation):
+    handle = simulation.worker([("gauge", Gauge(1000))], shutdown_grace_period_s=500)
+    await simulation.queue.enqueue("gauge", timeout=None)
+    await simulation.advance(1)
+    simulation.loop.deliver_signal(signal.SIGTERM)
+    await simulation.advance(100)
+    assert handle.running
+    simulation.loop.deliver_signal(signal.SIGTERM)
+    await simulation.run_until_idle()
+    assert not handle.running
+    assert (await simulation.queue.count("queued")) == 1
+    assert not simulation.loop.signal_handlers
+
+
+async def test_a_burst_worker_stops_when_nothing_is_left(simulation):
+    jobs = [await simulation.queue.enqueue("ok", n=n) for n in range(30)]
+    handle = simulation.worker([ok], burst=True, concurrency=4)
+    await handle.wait()
+    for job in jobs:
+        simulation.assert_completed(job)
+
+
+async def test_a_burst_worker_waits_dequeue_timeout_for_another_job(simulation):
+    handle = simulation.worker([ok], burst=True, dequeue_timeout=5)
+    await simulation.advance(4)
+    job = await simulation.queue.enqueue("ok")
+    await simulation.advance(4)
+    simulation.assert_completed(job)
+    assert handle.running
+    await simulation.advance(2)
+    assert not handle.running
+
+
+async def test_a_burst_worker_stops_after_so_many_jobs(simulation):
+    for n in range(10):
+        await simulation.queue.enqueue("ok", n=n)
+    await simulation.worker([ok], burst=True, max_burst_jobs=3).wait()
+    assert await simulation.queue.count("queued") == 7
+
+
+async def test_a_worker_can_be_started_again_after_it_has_stopped(simulation):
+    worker = Worker(queue=simulation.queue, functions=[ok])
+    for _ in range(2):
+        handle = simulation.worker(worker=worker)
+        job = await simulation.queue.enqueue("ok")
+        await simulation.run_until_idle()
+        simulation.assert_completed(job)
+        await handle.stop()
+
+
+async def test_a_worker_cannot_be_started_twice_at_once(simulation):
+    worker = simulation.worker([ok]).worker
+    await simulation.run_until_idle()
+    with pytest.raises(RuntimeError, match="is running already"):
+        await worker.start()
+
+
+async def test_a_task_may_stop_its_own_worker(simulation):
+    async def last(ctx):
+        await ctx["worker"].stop()
+        return "stopped"
+
+    handle = simulation.worker([last], shutdown_grace_period_s=5)
+    job = await simulation.queue.enqueue("last")
+    await handle.wait()
+    simulation.assert_completed(job, result="stopped")
+
+
+async def test_workers_tell_what_they_have_done(simulation):
+    async def fails(ctx):
+        raise ValueError
+
+    handle = simulation.worker([ok, fails], id="w1", metadata={"host": "a"})
+    await simulation.queue.enqueue("ok")
+    await simulation.queue.enqueue("fails", retries=2)
+    await simulation.advance(20)
+    info = await simulation.queue.info()
+    told = info["workers"]["w1"]
+    assert told["metadata"] == {"host": "a"}
+    assert {k: v for k, v in told["stats"].items() if k != "uptime"} == {
+        "complete": 1,
+        "failed": 1,
+        "retried": 1,
+        "aborted": 0,
+    }
+    await handle.stop()
+    assert (await simulation.queue.info())["workers"] == {}
+
+
+async def test_an_idle_worker_alone_looks_once_an_hour(simulation):
+    simulation.worker([ok])
+    await simulation.run_until_idle()
+    before = simulation.trace.count
+    await simulation.advance(86_400)
+    assert simulation.trace.count - before < 24 * 25
+
+
+@pytest.mark.slow
+async def test_cron_enqueues_each_tick_once_with_several_workers(simulation):
+    async def nightly(ctx):
+        return ctx["job"].key
+
+    for _ in range(3):
+        simulation.worker(cron_jobs=[CronJob(nightly, "0 0 * * *")])
+    await simulation.advance(3 * 86_400)
+    simulation.assert_cron_ran(nightly, times=3, at=["2030-01-02", "2030-01-03", "2030-01-04"])
+
+
+async def test_cron_never_ticks_early_and_not_for_the_time_before_the_start(simulation):
+    async def hourly(ctx):
+        return time.time()
+
+    await simulation.advance(1800)
+    simulation.worker(cron_jobs=[CronJob(hourly, "0 * * * *")])
+    await simulation.advance(1799.999)
+    assert not simulation.journal.ticks
+    await simulation.advance(0.001)
+    [record] = simulation.assert_cron_ran(hourly, times=1)
+    assert record.result == simulation.now.timestamp()
+
+
+async def test_cron_skips_a_tick_while_its_last_job_still_runs(simulation):
+    async def long(ctx):
+        await asyncio.sleep(90)
+
+    simulation.worker(cron_jobs=[CronJob(long, "* * * * *", timeout=300)])
+    await simulation.advance(330)
+    verdicts = [tick.verdict for tick in simulation.journal.ticks]
+    assert verdicts == ["enqueued", "overlap", "enqueued", "overlap", "enqueued"]
+
+
+async def test_cron_with_overlap_allowed_runs_each_tick(simulation):
+    async def long(ctx):
+        await asyncio.sleep(90)
+
+    simulation.worker(cron_jobs=[CronJob(long, "* * * * *", unique=False, timeout=300)])
+    await simulation.advance(330)
+    assert [tick.verdict for tick in simulation.journal.ticks] == ["enqueued"] * 5
+
+
+async def test_cron_seconds_and_options_of_the_job(simulation):
+    async def often(ctx, n):
+        return n + ctx["job"].timeout
+
+    simulation.worker(cron_jobs=[CronJob(often, "* * * * * */10", timeout=3, kwargs={"n": 1})])
+    await simulation.advance(60)
+    ran = simulation.assert_cron_ran(often, times=6)
+    assert {record.result for record in ran} == {4}
+
+
+async def test_a_stopped_worker_ticks_no_more_and_the_next_one_goes_on_without_catching_up(
+    simulation,
+):
+    async def hourly(ctx):
+        """A task."""
+
+    first = simulation.worker(cron_jobs=[CronJob(hourly, "0 * * * *")])
+    await simulation.advance(3600)
+    await first.stop()
+    await simulation.advance(3 * 3600)
+    simulation.worker(cron_jobs=[CronJob(hourly, "0 * * * *")])
+    await simulation.advance(3600)
+    simulation.assert_cron_ran(hourly, times=2, at=["2030-01-01T01:00", "2030-01-01T05:00"])
+
+
+def test_an_unknown_jitter_is_refused():
+    with pytest.raises(SimulationError, match="jitter='half'"):
+        Simulation(jitter="half")
