@@ -22,6 +22,12 @@ def repr_of(value: object) -> str:
         return f"<{type(value).__name__}: its __repr__ raised {type(broken).__name__}>"
 
 
+def gist(error: str) -> str:
+    """The line of a traceback that names the exception; its further lines are indented."""
+    lines = [line for line in error.splitlines() if line and not line[0].isspace()]
+    return lines[-1] if lines else error.strip()
+
+
 def clip(text: str, limit: int) -> str:
     """The text, or its beginning."""
     return text if len(text) <= limit else f"{text[: limit - 3]}..."

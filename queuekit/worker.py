@@ -22,6 +22,7 @@ from queuekit.queue import Queue
 from queuekit.registry import Registry
 from queuekit.session import Session, signals_stop, wait_for_all
 from queuekit.store.redis import STORE_ERRORS, Claimed, Held, Move
+from queuekit.text import gist
 from queuekit.types import (
     Context,
     CtxType,
@@ -296,8 +297,8 @@ class Worker(Generic[CtxType]):
             if self._session is not None:
                 self._session.changed.set()
         level = logging.WARNING if outcome.event in (Event.FAILED, Event.LOST) else logging.INFO
-        said = outcome.error.strip().rpartition("\n")[2] if outcome.error else ""
-        logger.log(level, "job %r (%s) %s %s", job.key, job.function, outcome.event.value, said)
+        said = f": {gist(outcome.error)}" if outcome.error else ""
+        logger.log(level, "job %r (%s) %s%s", job.key, job.function, outcome.event.value, said)
 
     def _is_done(self, session: Session, claimed: Claimed | None) -> bool:
         """In burst mode: whether there is nothing left to do."""

@@ -11,6 +11,7 @@ from queuekit.options import function_name
 from queuekit.simulation import diagnosis
 from queuekit.simulation.errors import JobsFailed, SimulationError
 from queuekit.simulation.journal import JobRecord
+from queuekit.text import gist
 
 if TYPE_CHECKING:
     from queuekit.simulation.world import Simulation
@@ -297,7 +298,7 @@ class Assertions:
         if record.status is Status.COMPLETE:
             text += f", result {record.result!r}"
         if record.error:
-            text += f", error {record.error.strip().splitlines()[-1]}"
+            text += f", error {gist(record.error)}"
         return text
 
     def _candidates(self, function: Named | None, wanted: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from queuekit.job import Status
+from queuekit.text import gist
 
 if TYPE_CHECKING:
     from queuekit.simulation.journal import Entry, JobRecord
@@ -86,7 +87,7 @@ def describe(entry: Entry) -> str:
         if details.get("delay_ms"):
             words += f", again in {_span(details['delay_ms'] / 1000)}"
         if details.get("error"):
-            words += f": {str(details['error']).strip().splitlines()[-1]}"
+            words += f": {gist(str(details['error']))}"
     elif entry.moment == "updated":
         words = f"updated, progress {details['progress']:g}"
     elif entry.moment == "lost":
