@@ -34,6 +34,7 @@ class Session:
         self._leases: asyncio.Task[None] | None = None
         self._ear: asyncio.Task[None] | None = None
         self.hears_work = False
+        self._alarm: asyncio.TimerHandle | None = None
 
     def stop(self) -> None:
         self.stopping = True
@@ -60,7 +61,14 @@ class Session:
             async with asyncio.timeout(seconds):
                 await self.attention.wait()
 
-    async def listen(self, *, for_work: bool, timeout_s: float, idle: bool) -> None:
+    def wake_in(self, seconds: float) -> None:
+        """Look again then: a job is due. The one timer of a waiting worker that is no upkeep."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        loop = asyncio.get_running_loop()
+        self._alarm = loop.call_later(max(seconds, 0.001), self.attention.set)
+
+    async def listen(self, *, for_work: bool, timeout_s: float) -> None:
         """Have one blocking read under way: on the control key, and for work if there are slots."""
         if self._ear is not None and not self._ear.done():
             if self.hears_work or not for_work:
@@ -70,7 +78,8 @@ class Session:
                 await self._worker.queue.store.nudge(self._worker.id)
             await asyncio.wait([self._ear])
         self.hears_work = for_work
-        with background(idle):
+        # In burst mode the end of the wait is the end of the worker, which somebody waits for.
+        with background(not self._worker.burst):
             self._ear = self.spawn(self._hear(for_work, timeout_s), "ear")
 
     async def _hear(self, for_work: bool, timeout_s: float) -> None:
@@ -96,6 +105,8 @@ class Session:
 
     async def end_duties(self) -> None:
         """End everything that is no job. A message lost with it concerned jobs that are gone."""
+        if self._alarm is not None:
+            self._alarm.cancel()
         duties = [task for task in self.tasks if task is not asyncio.current_task()]
         for task in duties:
             task.cancel()

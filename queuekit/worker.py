@@ -320,25 +320,21 @@ class Worker(Generic[CtxType]):
 
     async def _wait(self, session: Session, claimed: Claimed | None) -> None:
         """Until there is something to do: a token, a message, a free slot, a moment that comes."""
-        for_work = self._free() > 0
-        seconds, idle = self._bound(claimed)
-        await session.listen(for_work=for_work, timeout_s=seconds, idle=idle)
+        if claimed is not None and claimed.due_ms is not None:
+            session.wake_in((claimed.due_ms - claimed.now_ms) / 1000)
+        await session.listen(for_work=self.has_room(), timeout_s=self._bound(claimed))
         await session.attention.wait()
 
-    def _bound(self, claimed: Claimed | None) -> tuple[float, bool]:
-        """How long to wait at most, and whether its end would be mere upkeep."""
+    def _bound(self, claimed: Claimed | None) -> float:
+        """For how many seconds upkeep may be left alone."""
         bounds = [environment().idle_wait_s()]
         bounds += [self.timers[name] for name in ("schedule", "sweep") if name in self.timers]
         if self.burst:
-            bounds.append(max(self.dequeue_timeout, 0.001))
-        if claimed is None:
-            return min(bounds), True
-        moments = (claimed.lease_end_ms, claimed.record_end_ms)
-        bounds += [(moment - claimed.now_ms) / 1000 for moment in moments if moment is not None]
-        idle = min(bounds)
-        if claimed.due_ms is not None and (due := (claimed.due_ms - claimed.now_ms) / 1000) <= idle:
-            return due, False
-        return max(idle, 0.001), not self.burst
+            bounds.append(self.dequeue_timeout)
+        if claimed is not None:
+            moments = (claimed.lease_end_ms, claimed.record_end_ms)
+            bounds += [(moment - claimed.now_ms) / 1000 for moment in moments if moment is not None]
+        return max(0.001, min(bounds))
 
     async def _drain(self, session: Session) -> None:
         """Let running jobs end within the grace period, then hand them back."""

@@ -18,6 +18,7 @@ import datetime
 import socket
 import sys
 import time
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -73,6 +74,18 @@ def _ours_on_top() -> bool:
     return bool(factories) and factories[-1] is _live
 
 
+def _elsewhere(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, seen by freezegun as one of its own.
+
+    freezegun looks at the modules of its callers, and a `freeze_time` of the application's ignores
+    those whose names begin with `queue`: ours.
+    """
+    names = {**globals(), "__name__": "freezegun.queuekit"}
+    return types.FunctionType(
+        function.__code__, names, function.__name__, function.__defaults__, function.__closure__
+    )
+
+
 def _timefunction(
     name: str, real: Callable[..., Any], virtual: Callable[[VirtualClock], Any]
 ) -> Callable[[], Any]:
@@ -83,7 +96,7 @@ def _timefunction(
         return real() if _ours_on_top() or not api.freeze_factories else _original[name]()
 
     ask.__name__ = name
-    return ask
+    return _elsewhere(ask)
 
 
 def _passing(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
@@ -95,7 +108,7 @@ def _passing(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         return _original[name](*args)
 
     ask.__name__ = name
-    return ask
+    return _elsewhere(ask)
 
 
 def _passing_method(name: str) -> Any:
