@@ -203,7 +203,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
                 future.set_result(None)
             return
         if next_ns is None or not (self._settling or self._timers.has_work):
-            raise SimulationDeadlock(waiting.deadlock(self, bool(self._held_lanes)))
+            held = any(hold.reached and not hold.released for hold in self._holds)
+            raise SimulationDeadlock(waiting.deadlock(self, held))
         if next_ns - self._wait_began_ns > VIRTUAL_LIMIT_S * NS:
             raise VirtualTimeLimit(waiting.limit(self, VIRTUAL_LIMIT_S))
         self._move_to(next_ns)

@@ -55,7 +55,7 @@ def tasks(loop: SimulatedLoop) -> str:
 
 
 def deadlock(loop: SimulatedLoop, held: bool) -> str:
-    hint = "  An observer holds messages back that were not released.\n" if held else ""
+    hint = "  An observer holds something back that was not released.\n" if held else ""
     return (
         "nothing can ever happen again: no step is ready, and no timer is left but upkeep.\n"
         f"{hint}"
