@@ -47,8 +47,19 @@ class PrivateServer:
     address: str
     "The path of its unix socket."
     version: str
+    _program: Path
     _process: subprocess.Popen[bytes]
     _folder: tempfile.TemporaryDirectory[str]
+
+    def kill(self) -> None:
+        """End it as a crash does: its data is gone."""
+        self._process.kill()
+        self._process.communicate()
+
+    def restart(self) -> None:
+        """Start it again, empty, at the same address."""
+        self._process, link = _start(self._program, self.address)
+        link.close()
 
     def close(self) -> None:
         """End it, and remove what it left."""
@@ -74,29 +85,33 @@ def start_private_server(program: Path | None = None) -> PrivateServer:
     # The path of a unix socket has room for some 100 characters: not below a deep test folder.
     folder = tempfile.TemporaryDirectory(prefix="queuekit-")
     address = f"{folder.name}/redis.sock"
-    process = subprocess.Popen(  # noqa: S603 (a program that was found, with our own arguments)
-        [
-            str(program), "--port", "0", "--unixsocket", address, "--save", "", "--appendonly", "no",
-            "--dir", folder.name, "--daemonize", "no",
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    link = _wait_for(process, program, address)
+    process, link = _start(program, address)
     info: bytes = link.ask(b"INFO", b"server")
     link.close()
     fields = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
     name = "valkey" if "valkey_version" in fields else "redis"
     version = f"{name} {fields.get(f'{name}_version', '?')}"
-    return PrivateServer(address, version, process, folder)
+    return PrivateServer(address, version, program, process, folder)
 
 
-def _wait_for(process: subprocess.Popen[bytes], program: Path, address: str) -> Link:
-    """A first connection. Here real time passes: the server is a real process."""
+def _start(program: Path, address: str) -> tuple[subprocess.Popen[bytes], Link]:
+    """Start the program and connect to it. Here real time passes: it is a real process."""
+    Path(address).unlink(missing_ok=True)
+    options = {
+        "--port": "0",
+        "--unixsocket": address,
+        "--save": "",
+        "--appendonly": "no",
+        "--dir": str(Path(address).parent),
+    }
+    command = [str(program), *(word for option in options.items() for word in option)]
+    process = subprocess.Popen(  # noqa: S603 (a program that was found, with our own arguments)
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     end = time.perf_counter() + START_LIMIT_S
     while time.perf_counter() < end and process.poll() is None:
         try:
-            return Link(address, 0)
+            return process, Link(address, 0)
         except SimulationError:
             time.sleep(0.005)
     process.kill()
