@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("queuekit")
 
+CANCEL_AGAIN_S = 0.1
+"When a duty that was cancelled has not ended by then, it is cancelled again."
+
 
 class Session:
     """What exists only while a worker runs; made in its loop."""
@@ -107,11 +110,12 @@ class Session:
         """End everything that is no job. A message lost with it concerned jobs that are gone."""
         if self._alarm is not None:
             self._alarm.cancel()
-        duties = [task for task in self.tasks if task is not asyncio.current_task()]
-        for task in duties:
-            task.cancel()
-        if duties:
-            await asyncio.wait(duties)
+        # Again and again: Python 3.11's wait_for(), which redis-py sends its commands with, swallows a
+        # cancellation that meets it when the inner task has just ended.
+        while duties := [task for task in self.tasks if task is not asyncio.current_task()]:
+            for task in duties:
+                task.cancel()
+            await asyncio.wait(duties, timeout=CANCEL_AGAIN_S)
 
 
 @contextlib.asynccontextmanager
