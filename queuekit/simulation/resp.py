@@ -8,6 +8,7 @@ from typing import Any
 
 from queuekit.simulation.trace import shorten
 
+_FOLDER = re.compile(rb'File "[^"]*[/\\]')
 _SHA1 = re.compile(rb"[0-9a-f]{40}")
 
 
@@ -122,6 +123,8 @@ def text(value: Any) -> str:
     if isinstance(value, bytes):
         if len(value) == 40 and _SHA1.fullmatch(value):  # of a script: its text is not the trace's
             return "(sha1)"
+        if b'File "' in value:  # a traceback: where the files lie is the machine's
+            value = _FOLDER.sub(rb'File "', value)
         return shorten(value.decode("utf-8", "backslashreplace").replace("\n", "\\n"))
     if value is None:
         return "nil"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,31 @@ def test_the_shops_week_replays_to_the_recorded_trace(on_each_backend):
         recording = scenario.Recording({}, first.count, first.digest(), tuple(first.checkpoints))
     trace = scenario.run(week, backend=on_each_backend["backend"])
     assert scenario.compare(recording, trace) is None
+
+
+@pytest.mark.slow
+def test_a_trace_does_not_depend_on_where_the_files_lie(tmp_path):
+    story = """
+import asyncio
+
+async def fails(ctx):
+    raise ValueError("no")
+
+async def story(simulation):
+    simulation.worker([fails])
+    await simulation.queue.enqueue("fails", retries=3, retry_delay=1)
+    await simulation.advance(10)
+"""
+    traces = set()
+    for folder in ("here", "there/and/deeper"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "story.py").write_text(story, "utf-8")
+        file = tmp_path / folder / "story.toml"
+        file.write_text("version = 1\nscenario = 'story.py:story'\n", "utf-8")
+        command = [sys.executable, "-m", "queuekit", "replay", str(file)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        traces.add(done.stdout.splitlines()[0].rpartition(" ")[2])
+    assert len(traces) == 1, traces
 
 
 @pytest.mark.parametrize(
