@@ -290,6 +290,18 @@ async def test_a_claim_that_leaves_jobs_behind_passes_the_token_on(store):
     assert await store.wait("w2", for_work=True, timeout_s=1) == ""
 
 
+async def test_the_first_lease_of_a_queue_is_told_to_a_neighbour_who_waits(store):
+    await store.register("neighbour", 60_000)
+    await store.enqueue([new(), new(key="b", id="e2")])
+    await store.wait("w", for_work=True, timeout_s=1)
+    await claim(store, limit=2)
+    assert await store.wait("neighbour", for_work=True, timeout_s=1) == ""
+    await store.enqueue([new(key="c", id="e3")])
+    await store.wait("w", for_work=True, timeout_s=1)
+    await claim(store, "c2")
+    assert await store.wait("neighbour", for_work=True, timeout_s=1) is None, "it knows already"
+
+
 async def test_a_new_earliest_moment_wakes_whoever_waits_and_a_later_one_does_not(
     store, simulation
 ):

@@ -11,7 +11,8 @@ import pytest
 
 from queuekit import CronJob, Status, Worker
 from queuekit.errors import JobStateError
-from queuekit.simulation import Hold, Moment, Simulation, SimulationError, Step
+from queuekit.simulation import Hold, Hop, Moment, Simulation, SimulationError, Step
+from queuekit.store.redis import Move
 from queuekit.upkeep import recover
 
 
@@ -185,6 +186,39 @@ async def test_a_running_job_hears_of_its_abort_at_once_and_cleans_up(simulation
     assert worker.stats["aborted"] == 1
     await job.refresh()
     assert (job.status, job.error) == (Status.ABORTED, "stop it")
+
+
+async def test_an_abort_whose_word_is_lost_is_heard_at_the_next_renewal(simulation):
+    hold = Hold()
+
+    def lose_the_word(event):
+        lost = isinstance(event, Hop) and event.direction == "reply" and "abort" in str(event.words)
+        return hold if lost else None
+
+    simulation.observe(lose_the_word)
+    simulation.worker([("gauge", Gauge(1000))])
+    job = await simulation.queue.enqueue("gauge", timeout=None)
+    await simulation.advance(1)
+    await job.abort("lost word")
+    await simulation.advance(8.9)
+    assert simulation.record_of(job).status is Status.ABORTING
+    await simulation.advance(0.1)
+    simulation.assert_aborted(job, error="lost word")
+
+
+async def test_a_run_that_lost_its_lease_is_told_at_its_next_renewal_and_ended(simulation):
+    gauge = Gauge(1000)
+    worker = simulation.worker([("gauge", gauge)], concurrency=1).worker
+    job = await simulation.queue.enqueue("gauge", timeout=None)
+    await simulation.advance(1)
+    [run] = worker.running.values()
+    stolen = Move(job.key, run.job.fence, run.job.claim_id, Status.QUEUED, delay_ms=900_000)
+    await simulation.queue.store.commit([stolen])
+    await simulation.advance(8.9)
+    assert gauge.now == 1
+    await simulation.advance(0.1)
+    assert gauge.now == 0
+    assert (await simulation.queue.job(job.key)).status is Status.QUEUED
 
 
 async def test_an_abort_is_heard_by_a_worker_whose_slots_are_all_taken(simulation):
