@@ -192,8 +192,8 @@ async def test_an_abort_whose_word_is_lost_is_heard_at_the_next_renewal(simulati
     hold = Hold()
 
     def lose_the_word(event):
-        lost = isinstance(event, Hop) and event.direction == "reply" and "abort" in str(event.words)
-        return hold if lost else None
+        reply = isinstance(event, Hop) and event.direction == "reply"
+        return hold if reply and ":control:" in str(event.words) else None
 
     simulation.observe(lose_the_word)
     simulation.worker([("gauge", Gauge(1000))])
