@@ -45,6 +45,10 @@ class TaskTimeoutError(QueuekitError, TimeoutError):
     """A task ran longer than its job's `timeout`."""
 
 
+class TaskExitError(QueuekitError, RuntimeError):
+    """A task called `sys.exit()`."""
+
+
 class HeartbeatMissedError(QueuekitError, TimeoutError):
     """A task did not call `job.update()` within its job's `heartbeat`."""
 

@@ -25,6 +25,7 @@ from queuekit.errors import (
     HeartbeatMissedError,
     NotSerializableError,
     QueuekitError,
+    TaskExitError,
     TaskFailure,
     TaskTimeoutError,
     UnknownFunctionError,
@@ -151,7 +152,12 @@ class Execution:
 
     async def _call(self, function: Callable[..., Any]) -> Any:
         await self._show("started", attempt=self.job.attempts)
-        return await call(function, self._context, **(self.job.kwargs or {}))
+        try:
+            return await call(function, self._context, **(self.job.kwargs or {}))
+        except SystemExit as error:
+            raise TaskExitError(
+                f"{self.job.function} called sys.exit({error.code!r}), which ends its run and not its worker"
+            ) from error
 
     def _failed(self, error: Exception) -> Outcome:
         job = self.job
@@ -346,7 +352,7 @@ def _traceback_of(error: BaseException) -> str:
 _OUR_FRAMES = (__name__, "queuekit.environment", "queuekit.simulation.threads")
 
 
-async def call(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+async def call(function: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> Any:
     """Await an async function, or run a sync one in a thread with this task's context variables."""
     if is_async(function):
         return await function(*arguments, **keywords)

@@ -230,12 +230,13 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             self.trace.step(self._now_us(), name, where)
         self._instant_steps += 1
         if self._instant_steps > self.steps_per_instant - COUNTED_STEPS:
-            self._count_turn(task)
+            self._count_turn(task, handle)
         handle._run()
 
-    def _count_turn(self, task: object) -> None:
+    def _count_turn(self, task: object, handle: asyncio.Handle) -> None:
         self._turning[task.get_name() if isinstance(task, asyncio.Task) else "(callbacks)"] += 1
         if self._instant_steps > self.steps_per_instant:
+            self._ready.appendleft(handle)  # the world is taken down yet: nothing may be lost
             raise SimulationLivelock(waiting.livelock(self, self._turning))
 
     def run_forever(self) -> None:

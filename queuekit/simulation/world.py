@@ -98,6 +98,8 @@ class Simulation(Assertions):
         self._loop: SimulatedLoop | None = None
         self._workers: list[SimulatedWorker] = []
         self._queues: dict[str, Queue] = {}
+        self._counted: set[int] = set()
+        "The records that a `drain` has counted; the journal keeps them all alive."
 
     # -- being there
 
@@ -325,25 +327,27 @@ class Simulation(Assertions):
         alone, unless `scheduled`.
 
         Returns:
-            How many jobs ended since the call, by status.
+            How many jobs have ended by status: all of this world that no `drain` has counted before,
+            since a worker takes jobs while a test still enqueues others.
 
         Raises:
             JobsFailed: the first failure, unless `raise_on_failure` is False.
             SimulationError: the limit was reached; the message says what is left.
         """
-        before = {id(record) for record in self.journal if record.finished}
 
         def ended() -> list[JobRecord]:
-            return [r for r in self.journal if r.finished and id(r) not in before]
+            return [r for r in self.journal if r.finished and id(r) not in self._counted]
 
         def done() -> bool:
             failed = any(record.status is Status.FAILED for record in ended())
             return (raise_on_failure and failed) or not self._to_be_drained(scheduled)
 
         await self.run_until(done, limit=limit)
+        records = ended()
+        self._counted.update(id(record) for record in records)
         if raise_on_failure:
-            self._raise_failure(ended())
-        return Counter(record.status.value for record in ended())
+            self._raise_failure(records)
+        return Counter(record.status.value for record in records)
 
     def _to_be_drained(self, scheduled: bool) -> list[JobRecord]:
         now_ms = self.clock.time_ns() // 1_000_000

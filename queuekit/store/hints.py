@@ -30,6 +30,9 @@ class Hints:
         self._confirmed: dict[str, asyncio.Event] = {}
         self._pubsub: Any = None
         self._reader: asyncio.Task[None] | None = None
+        # redis-py's pubsub connects at its first command; two at once would make two connections,
+        # and lose one.
+        self._turn = asyncio.Lock()
 
     @contextlib.asynccontextmanager
     async def watch(self, channels: Collection[str]) -> AsyncIterator[asyncio.Event]:
@@ -48,11 +51,12 @@ class Hints:
         for channel in fresh:
             self._confirmed[channel] = asyncio.Event()
         if fresh:
-            if self._pubsub is None:
-                self._pubsub = self._client.pubsub()
-            await self._pubsub.subscribe(*fresh)
-            if self._reader is None:
-                self._reader = asyncio.create_task(self._read(), name="queuekit-hints")
+            async with self._turn:
+                if self._pubsub is None:
+                    self._pubsub = self._client.pubsub()
+                await self._pubsub.subscribe(*fresh)
+                if self._reader is None:
+                    self._reader = asyncio.create_task(self._read(), name="queuekit-hints")
         for channel in channels:
             confirmed = self._confirmed.get(channel)
             if confirmed is not None:

@@ -324,3 +324,17 @@ def test_dump_without_load_is_refused(simulation):
 def test_a_job_without_a_queue_says_what_to_do():
     with pytest.raises(TypeError, match="belongs to no queue yet"):
         Job("add").get_queue()
+
+
+async def test_a_hundred_who_wait_at_once_all_hear(simulation):
+    simulation.worker([add])
+    results = await asyncio.gather(*(simulation.queue.apply("add", a=n, b=0) for n in range(100)))
+    assert results == list(range(100))
+
+
+async def test_an_argument_may_be_called_function(simulation):
+    async def name_of(ctx, function):
+        return function
+
+    simulation.worker([name_of])
+    assert await simulation.queue.apply("name_of", function="f") == "f"

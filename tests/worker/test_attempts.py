@@ -488,3 +488,41 @@ def test_a_worker_is_built_without_a_loop_and_refuses_bad_options(simulation):
 def test_job_objects_compare_by_key():
     assert Job("f", key="k") == Job("g", key="k")
     assert hash(Job("f", key="k")) == hash(Job("g", key="k"))
+
+
+@pytest.mark.parametrize("kind", ["async", "sync"])
+async def test_a_task_that_exits_ends_its_run_and_not_its_worker(simulation, kind):
+    async def leaves(ctx):
+        raise SystemExit(3)
+
+    def leaves_too(ctx):
+        raise SystemExit(3)
+
+    simulation.worker([("leave", leaves if kind == "async" else leaves_too), ok])
+    job = await simulation.queue.enqueue("leave")
+    other = await simulation.queue.enqueue("ok")
+    await simulation.run_until_idle()
+    simulation.assert_failed(job, error="called sys.exit(3)")
+    simulation.assert_completed(other)
+
+
+async def test_a_task_that_cancels_itself_has_failed(simulation):
+    async def gives_up(ctx):
+        raise asyncio.CancelledError
+
+    simulation.worker([gives_up])
+    job = await simulation.queue.enqueue("gives_up", retries=2)
+    await simulation.run_until_idle()
+    simulation.assert_failed(job, error="cancelled, and not by its worker", attempts=2)
+
+
+async def test_an_endless_error_is_stored_by_its_end(simulation):
+    async def shouts(ctx):
+        raise ValueError("x" * 3_000_000 + "\ud800 the end")
+
+    simulation.worker([shouts])
+    job = await simulation.queue.enqueue("shouts")
+    await simulation.run_until_idle()
+    stored = await simulation.queue.job(job.key)
+    assert len(stored.error) < 40_000
+    assert stored.error.rstrip().endswith("the end")
