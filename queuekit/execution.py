@@ -95,9 +95,9 @@ class Execution:
     def interrupt(self, event: Event, reason: str) -> None:
         """End the run from outside: ABORTED, RELEASED or LOST.
 
-        The first reason wins, but a lost lease overrules all: from then on nothing may be committed.
+        The first reason wins. A lease that is lost afterwards needs no word: the commit is refused.
         """
-        if self._interruption is None or event is Event.LOST:
+        if self._interruption is None:
             self._interruption = Interrupted(event, reason)
         self._interrupted.set()
 

@@ -25,7 +25,9 @@ def repr_of(value: object) -> str:
 def gist(error: str) -> str:
     """The line of a traceback that names the exception; its further lines are indented."""
     lines = [line for line in error.splitlines() if line and not line[0].isspace()]
-    return lines[-1] if lines else error.strip()
+    line = clip(lines[-1] if lines else error.strip(), 300)
+    # Logs travel, and lone surrogates do not.
+    return line.encode("utf-8", "backslashreplace").decode()
 
 
 def clip(text: str, limit: int) -> str:

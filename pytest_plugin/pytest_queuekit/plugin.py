@@ -105,13 +105,16 @@ def simulation(
     from queuekit.errors import MissingDependencyError  # noqa: PLC0415 (nothing heavy before it is asked for)
 
     options = _options(request, queuekit_config)
+    missing = ""
     try:
         from queuekit.simulation import Simulation  # noqa: PLC0415 (as above)
 
         world = Simulation(**options)
         world.__enter__()
     except MissingDependencyError as error:
-        pytest.fail(str(error), pytrace=False)
+        missing = str(error)
+    if missing:
+        pytest.fail(missing, pytrace=False)
     try:
         yield world
     finally:

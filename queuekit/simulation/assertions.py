@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from queuekit.job import Job, Status
 from queuekit.options import function_name
 from queuekit.simulation import diagnosis
+from queuekit.simulation.clock import epoch_ns
 from queuekit.simulation.errors import JobsFailed, SimulationError
 from queuekit.simulation.journal import JobRecord
 from queuekit.text import gist
@@ -225,8 +226,6 @@ class Assertions:
             times: exactly so many (without `times` and `at`: at least one).
             at: exactly those of these ticks.
         """
-        from queuekit.simulation.world import epoch_ns  # noqa: PLC0415 (it imports this module)
-
         ran = [
             record
             for record in self._simulation.journal
@@ -324,8 +323,6 @@ class Assertions:
         scheduled_in: float | timedelta | None,
         scheduled_at: datetime | float | str | None,
     ) -> int | None:
-        from queuekit.simulation.world import epoch_ns  # noqa: PLC0415 (it imports this module)
-
         if scheduled_in is not None and scheduled_at is not None:
             raise SimulationError("give scheduled_in or scheduled_at, not both.")
         if scheduled_at is not None:

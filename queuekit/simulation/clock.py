@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
+from queuekit.simulation.errors import SimulationError
+
+Moment = datetime | float | int | str
+"An aware datetime, epoch seconds, or ISO text (UTC when it names no zone)."
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 NS = 1_000_000_000
 "Nanoseconds in a second."
 
@@ -35,3 +44,27 @@ class VirtualClock:
         """Move monotonic time forward to a moment."""
         assert elapsed_ns >= self.elapsed_ns, "virtual time must not run backwards"
         self.elapsed_ns = elapsed_ns
+
+
+def epoch_ns(moment: Moment) -> int:
+    """A moment as nanoseconds since the epoch, exact to the microsecond.
+
+    Raises:
+        SimulationError: text that is no ISO date, or a datetime without time zone.
+    """
+    if isinstance(moment, str):
+        try:
+            moment = datetime.fromisoformat(moment)
+        except ValueError as error:
+            raise SimulationError(f"{moment!r} is no ISO 8601 moment: {error}") from error
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+    if not isinstance(moment, datetime):
+        return round(moment * 1_000_000) * 1000
+    if moment.tzinfo is None:
+        raise SimulationError(
+            f"{moment!r} has no time zone, so it names no moment.\n"
+            "  Pass an aware one: datetime(2030, 1, 1, tzinfo=UTC)."
+        )
+    # Not timestamp(): a float of this size has no room for microseconds times a thousand.
+    return (moment - EPOCH) // timedelta(microseconds=1) * 1000

@@ -17,7 +17,7 @@ from queuekit.simulation.ambient import SimulatedEnvironment
 from queuekit.simulation.assertions import Assertions
 from queuekit.simulation.backends import Backend, require_testing_extra, resolve
 from queuekit.simulation.chooser import Chooser
-from queuekit.simulation.clock import VirtualClock
+from queuekit.simulation.clock import EPOCH, Moment, VirtualClock, epoch_ns
 from queuekit.simulation.errors import SimulationError
 from queuekit.simulation.journal import JobRecord, Journal
 from queuekit.simulation.loop import SimulatedLoop
@@ -30,12 +30,8 @@ if TYPE_CHECKING:
     from queuekit.types import SettingsDict
 
 T = TypeVar("T")
-Moment = datetime | float | int | str
-
 DEFAULT_START = datetime(2030, 1, 1, tzinfo=UTC)
 "A Tuesday, 00:00 UTC. Fixed, since a test that depends on today fails some day."
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 CANCEL_ROUNDS = 5
 "How often a task that ignores its cancellation is asked again, when its world ends."
@@ -239,7 +235,7 @@ class Simulation(Assertions):
     @property
     def now(self) -> datetime:
         """The wall clock."""
-        return _EPOCH + timedelta(microseconds=self.clock.time_ns() // 1000)
+        return EPOCH + timedelta(microseconds=self.clock.time_ns() // 1000)
 
     async def advance(self, seconds: float | timedelta) -> None:
         """Let so much time pass, from timer to timer.
@@ -409,30 +405,6 @@ class SimulatedWorker:
 
     def __repr__(self) -> str:
         return f"SimulatedWorker<{self.worker!r}, {'running' if self.running else 'ended'}>"
-
-
-def epoch_ns(moment: Moment) -> int:
-    """A moment as nanoseconds since the epoch, exact to the microsecond.
-
-    Raises:
-        SimulationError: text that is no ISO date, or a datetime without time zone.
-    """
-    if isinstance(moment, str):
-        try:
-            moment = datetime.fromisoformat(moment)
-        except ValueError as error:
-            raise SimulationError(f"{moment!r} is no ISO 8601 moment: {error}") from error
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-    if not isinstance(moment, datetime):
-        return round(moment * 1_000_000) * 1000
-    if moment.tzinfo is None:
-        raise SimulationError(
-            f"{moment!r} has no time zone, so it names no moment.\n"
-            "  Pass an aware one: datetime(2030, 1, 1, tzinfo=UTC)."
-        )
-    # Not timestamp(): a float of this size has no room for microseconds times a thousand.
-    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
 
 
 __all__ = ["SimulatedWorker", "Simulation"]
