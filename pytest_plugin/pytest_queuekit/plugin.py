@@ -102,23 +102,24 @@ def simulation(
     other plugin. Its options come from `queuekit_config`, then from the command line, then from the
     test's marker `@pytest.mark.queuekit(...)`.
     """
-    from queuekit.errors import MissingDependencyError  # noqa: PLC0415 (nothing heavy before it is asked for)
-
-    options = _options(request, queuekit_config)
-    missing = ""
-    try:
-        from queuekit.simulation import Simulation  # noqa: PLC0415 (as above)
-
-        world = Simulation(**options)
-        world.__enter__()
-    except MissingDependencyError as error:
-        missing = str(error)
-    if missing:
-        pytest.fail(missing, pytrace=False)
+    world = _begin(_options(request, queuekit_config))
     try:
         yield world
     finally:
         world.__exit__(None, None, None)
+
+
+def _begin(options: dict[str, Any]) -> Simulation:
+    # Nothing heavy is imported before a simulation is asked for.
+    from queuekit.errors import MissingDependencyError  # noqa: PLC0415
+
+    try:
+        from queuekit.simulation import Simulation  # noqa: PLC0415
+
+        return Simulation(**options).__enter__()
+    except MissingDependencyError as error:
+        missing = str(error)
+    pytest.fail(missing, pytrace=False)
 
 
 def _options(request: pytest.FixtureRequest, configured: dict[str, Any]) -> dict[str, Any]:

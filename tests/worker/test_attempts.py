@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import dataclasses
-import logging
 import pickle
 import time
 from datetime import UTC, datetime, timedelta
@@ -155,79 +154,6 @@ async def test_the_failure_before_is_known_when_another_worker_runs_the_retry(si
     assert flaky.exceptions[1].message == "failure 1"
 
 
-async def test_a_run_over_its_timeout_is_cancelled_at_that_moment_and_counts_as_failure(simulation):
-    cleaned = []
-
-    async def slow(ctx):
-        try:
-            await asyncio.sleep(11)
-        finally:
-            cleaned.append(time.monotonic())
-
-    simulation.worker([slow])
-    job = await simulation.queue.enqueue("slow", timeout=10, retries=2, retry_delay=5)
-    await simulation.advance(10)
-    simulation.assert_timed_out(job, attempt=1)
-    simulation.assert_retried(job, delays=[5])
-    await simulation.advance(15)
-    simulation.assert_failed(job, error="ran longer than its timeout of 10 s", attempts=2)
-    assert cleaned == [10, 25]
-
-
-async def test_the_default_timeout_is_ten_seconds(simulation):
-    simulation.worker([hang])
-    job = await simulation.queue.enqueue("hang")
-    await simulation.advance(9.999)
-    assert simulation.record_of(job).status is Status.ACTIVE
-    await simulation.advance(0.001)
-    simulation.assert_timed_out(job)
-
-
-@pytest.mark.parametrize("timeout", [0, None])
-async def test_without_timeout_a_run_has_no_end(simulation, timeout):
-    simulation.worker([hang])
-    job = await simulation.queue.enqueue("hang", timeout=timeout)
-    await simulation.advance(3600)
-    simulation.assert_completed(job)
-
-
-async def test_a_run_without_a_heartbeat_is_ended_and_one_with_heartbeats_lives(simulation):
-    async def beating(ctx, beats):
-        for _ in range(beats):
-            await asyncio.sleep(4)
-            await ctx["job"].update()
-        await asyncio.sleep(100)
-
-    simulation.worker([beating])
-    job = await simulation.queue.enqueue("beating", beats=3, heartbeat=5, timeout=None)
-    await simulation.advance(16.999)
-    assert simulation.record_of(job).status is Status.ACTIVE
-    await simulation.advance(0.001)
-    record = simulation.assert_failed(job, error="did not call job.update() for 5 s")
-    assert len(record.updates) == 3
-
-
-async def test_a_task_that_ignores_its_cancellation_is_left_behind_and_its_slot_freed(
-    simulation, caplog
-):
-    async def stubborn(ctx):
-        for _ in range(5):
-            try:
-                await asyncio.sleep(100)
-            except asyncio.CancelledError:
-                continue
-
-    worker = simulation.worker([stubborn, ok], concurrency=1, cancellation_hard_deadline_s=2).worker
-    first = await simulation.queue.enqueue("stubborn", timeout=3)
-    second = await simulation.queue.enqueue("ok")
-    with caplog.at_level(logging.WARNING, "queuekit"):
-        await simulation.advance(5)
-    simulation.assert_timed_out(first)
-    simulation.assert_completed(second)
-    assert worker.abandoned == 1
-    assert "ignored its cancellation for 2 s" in caplog.text
-
-
 async def test_a_result_that_cannot_be_stored_fails_the_job_once(simulation):
     runs = []
 
@@ -350,78 +276,6 @@ async def test_a_record_that_cannot_be_read_fails_alone(simulation):
     [(_, state)] = await queue.store.read([bad.key])
     assert state[0] == b"failed"
     assert b"its record cannot be read" in state[13]
-
-
-async def test_hooks_see_the_context_and_run_in_order_sync_or_async(simulation):
-    seen = []
-
-    async def startup(ctx):
-        seen.append("startup")
-        ctx["db"] = "connected"
-
-    def before(ctx):
-        seen.append(("before", ctx["job"].function, ctx["db"]))
-
-    async def before_too(ctx):
-        seen.append("before too")
-
-    def after(ctx):
-        seen.append(("after", type(ctx["exception"]).__name__, ctx["job"].status.value))
-
-    async def shutdown(ctx):
-        seen.append("shutdown")
-
-    async def fails(ctx):
-        raise ValueError(ctx["db"])
-
-    handle = simulation.worker(
-        [fails],
-        startup=startup,
-        shutdown=[shutdown],
-        before_process=[before, before_too],
-        after_process=after,
-    )
-    await simulation.queue.enqueue("fails")
-    await simulation.run_until_idle()
-    await handle.stop()
-    assert seen == [
-        "startup",
-        ("before", "fails", "connected"),
-        "before too",
-        ("after", "ValueError", "failed"),
-        "shutdown",
-    ]
-
-
-async def test_a_failure_in_before_process_is_a_failure_of_the_run(simulation):
-    async def before(ctx):
-        if ctx["job"].attempts == 1:
-            raise ValueError("not yet")
-
-    simulation.worker([ok], before_process=before)
-    job = await simulation.queue.enqueue("ok", retries=2)
-    await simulation.run_until_idle()
-    simulation.assert_completed(job, attempts=2)
-
-
-async def test_a_failure_in_after_process_changes_nothing(simulation, caplog):
-    async def after(ctx):
-        raise ValueError("too late")
-
-    simulation.worker([ok], after_process=after)
-    job = await simulation.queue.enqueue("ok")
-    await simulation.run_until_idle()
-    simulation.assert_completed(job)
-    assert "after_process of job" in caplog.text
-
-
-async def test_a_failure_at_startup_ends_the_worker_with_it(simulation):
-    async def startup(ctx):
-        raise ValueError("no database")
-
-    handle = simulation.worker([ok], startup=startup)
-    with pytest.raises(ValueError, match="no database"):
-        await handle.wait()
 
 
 async def test_a_task_may_finish_its_job_itself(simulation):
