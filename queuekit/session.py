@@ -37,7 +37,7 @@ class Session:
         self._leases: asyncio.Task[None] | None = None
         self._ear: asyncio.Task[None] | None = None
         self.hears_work = False
-        self._alarm: asyncio.TimerHandle | None = None
+        self._alarms: list[asyncio.TimerHandle] = []
 
     def stop(self) -> None:
         self.stopping = True
@@ -64,14 +64,22 @@ class Session:
             async with asyncio.timeout(seconds):
                 await self.attention.wait()
 
-    def wake_in(self, seconds: float) -> None:
-        """Look again then: a job is due. The one timer of a waiting worker that is no upkeep."""
-        if self._alarm is not None:
-            self._alarm.cancel()
+    def wake_in(self, *, due_s: float | None, upkeep_s: float) -> None:
+        """Look again when a job is due, and when upkeep is; in place of what was set before."""
+        self._end_alarms()
         loop = asyncio.get_running_loop()
-        self._alarm = loop.call_later(max(seconds, 0.001), self.attention.set)
+        if due_s is not None:
+            self._alarms.append(loop.call_later(max(due_s, 0.001), self.attention.set))
+        # In burst mode the end of the wait is the end of the worker, which somebody waits for.
+        with background(not self._worker.burst):
+            self._alarms.append(loop.call_later(upkeep_s, self.attention.set))
 
-    async def listen(self, *, for_work: bool, timeout_s: float) -> None:
+    def _end_alarms(self) -> None:
+        for alarm in self._alarms:
+            alarm.cancel()
+        self._alarms.clear()
+
+    async def listen(self, *, for_work: bool) -> None:
         """Have one blocking read under way: on the control key, and for work if there are slots."""
         if self._ear is not None and not self._ear.done():
             if self.hears_work or not for_work:
@@ -81,16 +89,14 @@ class Session:
                 await self._worker.queue.store.nudge(self._worker.id)
             await asyncio.wait([self._ear])
         self.hears_work = for_work
-        # In burst mode the end of the wait is the end of the worker, which somebody waits for.
-        with background(not self._worker.burst):
-            self._ear = self.spawn(self._hear(for_work, timeout_s), "ear")
+        with background():
+            self._ear = self.spawn(self._hear(for_work), "ear")
 
-    async def _hear(self, for_work: bool, timeout_s: float) -> None:
+    async def _hear(self, for_work: bool) -> None:
         worker = self._worker
+        seconds = environment().idle_wait_s()
         try:
-            message = await worker.queue.store.wait(
-                worker.id, for_work=for_work, timeout_s=timeout_s
-            )
+            message = await worker.queue.store.wait(worker.id, for_work=for_work, timeout_s=seconds)
         except (*STORE_ERRORS, TimeoutError) as error:
             logger.warning("worker %s cannot listen to Redis: %s", worker.id, type(error).__name__)
             with background():
@@ -108,8 +114,7 @@ class Session:
 
     async def end_duties(self) -> None:
         """End everything that is no job. A message lost with it concerned jobs that are gone."""
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self._end_alarms()
         # Again and again: Python 3.11's wait_for(), which redis-py sends its commands with, swallows a
         # cancellation that meets it when the inner task has just ended.
         while duties := [task for task in self.tasks if task is not asyncio.current_task()]:

@@ -50,14 +50,14 @@ async def renew_leases(worker: Worker[Any]) -> None:
             pause = RETRY_S
             continue
         pause = worker.lease_s / 3
-        told = {key: (what, reason) for key, what, reason in news}
+        told = {fence: (what, reason) for fence, what, reason in news}
         for run in runs:
-            what, reason = told.get(run.job.key, ("", ""))
+            what, reason = told.get(run.job.fence, ("", ""))
             if what != "lost":
                 run.lease_end = asked_at + worker.lease_s
             if what == "aborting":
                 run.interrupt(Event.ABORTED, reason)
-            elif what == "lost" and worker.running.get(run.job.fence) is run:
+            elif what == "lost":
                 run.interrupt(Event.LOST, "its lease ended")
 
 

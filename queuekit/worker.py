@@ -141,6 +141,7 @@ class Worker(Generic[CtxType]):
         self.stats: dict[str, int] = dict.fromkeys(("complete", "failed", "retried", "aborted"), 0)
         self._started_at = 0.0
         self._processed = 0
+        self._unanswered = False
 
     @property
     def changed(self) -> asyncio.Event:
@@ -249,29 +250,40 @@ class Worker(Generic[CtxType]):
         free = self._free()
         if not free:
             return None
-        # The same id as long as there was no answer: a claim whose reply got lost is not a second one.
-        claim_id = f"{self.id}.{self._claims_made}"
-        claimed = await self.queue.store.claim(
-            self.id, claim_id, free, round(self.lease_s * 1000), upkeep.alive_ms()
-        )
-        self._claims_made += 1
+        claimed = await self._ask_for(free)
         for held in claimed.jobs:
             await self._launch(session, held)
         return claimed
+
+    async def _ask_for(self, jobs: int) -> Claimed:
+        # The same id as long as there was no answer: a claim whose reply got lost is not a second one.
+        claim_id = f"{self.id}.{self._claims_made}"
+        self._unanswered = True
+        claimed = await self.queue.store.claim(
+            self.id, claim_id, jobs, round(self.lease_s * 1000), upkeep.alive_ms()
+        )
+        self._unanswered = False
+        self._claims_made += 1
+        return claimed
+
+    async def _return_unanswered(self) -> None:
+        """Hand back the jobs of a claim that was cut off before its answer was here."""
+        if not self._unanswered:
+            return
+        with contextlib.suppress(*STORE_ERRORS):  # then their leases end, and they are recovered
+            held = (await self._ask_for(0)).jobs
+            await self.queue.store.commit(
+                [Move(h.key, h.fence, h.claim_id, Status.QUEUED, front=True) for h in held]
+            )
 
     async def _launch(self, session: Session, held: Held) -> None:
         self._processed += 1
         try:
             job = self.queue.decode(held.key, held.call, held.state)
             previous = self.queue.codec.decode_failure(held.state)
-        except (
-            Exception
-        ) as error:  # whatever a `load` raises: one bad record must not stop the rest
+        except Exception as error:  # whatever a `load` raises: the job fails, the others go on
             logger.exception("the record of job %r cannot be read; it fails", held.key)
-            text = f"its record cannot be read: {error}".encode()
-            proof = (held.key, held.fence, held.claim_id)
-            move = Move(*proof, Status.FAILED, ttl_ms=UNREADABLE_TTL_MS, error=text)
-            await self.queue.store.commit([move])
+            await self._fail_unreadable(held, error)
             return
         job.fence, job.claim_id = held.fence, held.claim_id
         for run in self.running.values():
@@ -280,6 +292,14 @@ class Worker(Generic[CtxType]):
         run = self.running[held.fence] = Execution(self, job, previous)
         session.spawn(self._run(session, run), f"job {job.key}")
         session.keep_leases(self)
+
+    async def _fail_unreadable(self, held: Held, error: Exception) -> None:
+        text = f"its record cannot be read: {error}".encode("utf-8", "backslashreplace")
+        proof = (held.key, held.fence, held.claim_id)
+        move = Move(*proof, Status.FAILED, ttl_ms=UNREADABLE_TTL_MS, error=text)
+        # If Redis is away now, whoever recovers the job meets the same record, and fails it.
+        with contextlib.suppress(*STORE_ERRORS):
+            await self.queue.store.commit([move])
 
     async def _run(self, session: Session, run: Execution) -> None:
         try:
@@ -320,9 +340,11 @@ class Worker(Generic[CtxType]):
 
     async def _wait(self, session: Session, claimed: Claimed | None) -> None:
         """Until there is something to do: a token, a message, a free slot, a moment that comes."""
+        due_s = None
         if claimed is not None and claimed.due_ms is not None:
-            session.wake_in((claimed.due_ms - claimed.now_ms) / 1000)
-        await session.listen(for_work=self.has_room(), timeout_s=self._bound(claimed))
+            due_s = (claimed.due_ms - claimed.now_ms) / 1000
+        session.wake_in(due_s=due_s, upkeep_s=self._bound(claimed))
+        await session.listen(for_work=self.has_room())
         await session.attention.wait()
 
     def _bound(self, claimed: Claimed | None) -> float:
@@ -346,6 +368,7 @@ class Worker(Generic[CtxType]):
             run.interrupt(Event.RELEASED, "its worker shuts down")
         if jobs:
             await asyncio.wait(jobs)
+        await self._return_unanswered()
         await session.end_duties()
 
 

@@ -399,6 +399,10 @@ class SimulatedWorker:
         await self.worker.stop()
         await asyncio.wait([self._task])
 
+    def cancel(self) -> None:
+        """Cancel its task, as the end of an application's own loop does."""
+        self._task.cancel()
+
     async def wait(self) -> None:
         """Wait until it ends by itself (burst mode); raises what it raised."""
         await self._task

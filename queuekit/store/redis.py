@@ -169,13 +169,16 @@ class Store:
 
     async def renew(
         self, runs: Sequence[tuple[str, int, str]], lease_ms: int
-    ) -> list[tuple[str, str, str]]:
-        """Prolong leases of (key, fence, claim id). Tells of each that is lost or to be aborted."""
+    ) -> list[tuple[int, str, str]]:
+        """Prolong leases of (key, fence, claim id).
+
+        Tells of each run that does not simply go on: its fence, lost or aborting, and why.
+        """
         news = []
         for batch in _batches(runs):
             flat = [argument for run in batch for argument in run]
-            for key, what, reason in await self.run("renew", lease_ms, *flat):
-                news.append((key.decode(), what.decode(), reason.decode("utf-8", "replace")))
+            for fence, what, reason in await self.run("renew", lease_ms, *flat):
+                news.append((fence, what.decode(), reason.decode("utf-8", "replace")))
         return news
 
     async def expired(self, limit: int = BATCH) -> list[Held]:

@@ -1,7 +1,7 @@
 -- Purpose: prolong the leases of a worker's running jobs.
 -- KEYS:    1 the queue's root
 -- ARGV:    1 now, 2 lease (ms); then for each job: key, fence, claim id
--- Answer:  for each job that is not simply running on: {key, lost or aborting, reason of the abort}
+-- Answer:  for each run that does not simply go on: {fence, lost or aborting, reason of the abort}
 -- Moves:   none
 
 local news = {}
@@ -12,9 +12,9 @@ for i = 3, #ARGV, 3 do
   if running and held[2] == fence and held[3] == claim then
     -- XX: a lease is prolonged, never made. The member is there, so this allocates nothing.
     redis.call('ZADD', LEASE, 'XX', now + ARGV[2], key)
-    if held[1] == 'aborting' then news[#news + 1] = { key, 'aborting', held[4] or '' } end
+    if held[1] == 'aborting' then news[#news + 1] = { tonumber(fence), 'aborting', held[4] or '' } end
   else
-    news[#news + 1] = { key, 'lost', '' }
+    news[#news + 1] = { tonumber(fence), 'lost', '' }
   end
 end
 return news

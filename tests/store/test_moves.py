@@ -237,7 +237,7 @@ async def test_renewing_tells_what_is_lost_and_what_is_to_be_aborted(store):
     await store.commit([move(a, Status.QUEUED)])
     await store.abort("b", b"why", 1000)
     news = await store.renew([(h.key, h.fence, h.claim_id) for h in (a, b)], LEASE_MS)
-    assert news == [("a", "lost", ""), ("b", "aborting", "why")]
+    assert news == [(a.fence, "lost", ""), (b.fence, "aborting", "why")]
     assert (await store.counts())["active"] == 1, "a lost lease is not made again"
 
 

@@ -274,6 +274,34 @@ async def test_a_stopped_worker_hands_its_jobs_back_and_charges_nothing(simulati
     simulation.assert_completed(job, attempts=2)
 
 
+async def test_a_worker_that_is_cut_off_while_it_claims_hands_those_jobs_back_too(simulation):
+    hold = Hold()
+
+    def lose_the_reply(event):
+        if isinstance(event, Hop) and event.words[:2] == ("EVALSHA", "claim"):
+            lose_the_reply.lane = event.connection
+        held = isinstance(event, Hop) and event.direction == "reply" and not hold.reached
+        return hold if held and event.connection == lose_the_reply.lane else None
+
+    lose_the_reply.lane = None
+    jobs = [await simulation.queue.enqueue("ok", n=n) for n in range(3)]
+    handle = simulation.worker([ok])
+    await simulation.run_until_idle()
+    await handle.stop()
+    for job in jobs:
+        simulation.assert_completed(job)
+    again = [await simulation.queue.enqueue("ok", n=n) for n in range(3)]
+    simulation.observe(lose_the_reply)
+    cut_off = simulation.worker([ok])
+    await simulation.run_until_idle()
+    assert hold.reached
+    cut_off.cancel()
+    await simulation.run_until(lambda: not cut_off.running, limit=60)
+    for job in again:
+        stored = await simulation.queue.job(job.key)
+        assert (stored.status, stored.losses) == (Status.QUEUED, 0)
+
+
 async def test_running_jobs_may_end_within_the_grace_period(simulation):
     handle = simulation.worker([("gauge", Gauge(10))], shutdown_grace_period_s=15)
     job = await simulation.queue.enqueue("gauge", timeout=None)
