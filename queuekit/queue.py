@@ -23,7 +23,7 @@ from queuekit.job import (
 )
 from queuekit.lifecycle import Event, RetryPolicy
 from queuekit.options import check_queue_name, due_of, make_job
-from queuekit.store.codec import Codec
+from queuekit.store.codec import Codec, worker_name
 from queuekit.store.redis import BATCH, Move, NewJob, Store
 from queuekit.text import clip_error
 
@@ -281,7 +281,7 @@ class Queue:
                 keys += await self.store.page(container, 0, offset + limit)
             page = [job.to_dict() for job in await self.jobs(keys[offset : offset + limit]) if job]
         return {
-            "workers": {worker: json.loads(info) for worker, info in told.items()},
+            "workers": {str(worker_name(at)): json.loads(info) for at, info in told.items()},
             "name": self.name,
             "queued": counts["queued"],
             "active": counts["active"],

@@ -86,7 +86,7 @@ class Session:
                 return
             # It listens for messages alone; a word to ourselves ends it, and loses none.
             with contextlib.suppress(*STORE_ERRORS):
-                await self._worker.queue.store.nudge(self._worker.id)
+                await self._worker.queue.store.nudge(self._worker.address)
             await asyncio.wait([self._ear])
         self.hears_work = for_work
         with background():
@@ -96,7 +96,9 @@ class Session:
         worker = self._worker
         seconds = environment().idle_wait_s()
         try:
-            message = await worker.queue.store.wait(worker.id, for_work=for_work, timeout_s=seconds)
+            message = await worker.queue.store.wait(
+                worker.address, for_work=for_work, timeout_s=seconds
+            )
         except (*STORE_ERRORS, TimeoutError) as error:
             logger.warning("worker %s cannot listen to Redis: %s", worker.id, type(error).__name__)
             with background():

@@ -225,7 +225,7 @@ async def write_info(worker: Worker[Any]) -> None:
     """Tell that the worker is there, and what it has done. Not worth dying for."""
     info = json.dumps(worker.info()).encode()
     try:
-        await worker.queue.store.register(worker.id, alive_ms(), info)
+        await worker.queue.store.register(worker.address, alive_ms(), info)
     except STORE_ERRORS as error:
         logger.warning("statistics could not be written: %s", type(error).__name__)
 

@@ -138,6 +138,8 @@ class Worker(Generic[CtxType]):
 
     def _reset(self, worker_id: str) -> None:
         self.id = worker_id or self._given_id or ""
+        self.address = ""
+        "What Redis knows this start of the worker by: its claims, and the key of messages to it."
         self.stats: dict[str, int] = dict.fromkeys(("complete", "failed", "retried", "aborted"), 0)
         self._started_at = 0.0
         self._processed = 0
@@ -164,6 +166,8 @@ class Worker(Generic[CtxType]):
         if self._session is not None:
             raise RuntimeError(f"{self!r} is running already; make another Worker for another one.")
         self._reset(self._given_id or environment().new_id())
+        # A name that was given may be another worker's too, or that of this one before its restart.
+        self.address = self.id if self._given_id is None else f"{self.id}~{environment().new_id()}"
         self._started_at = environment().monotonic()
         session = self._session = Session(self)
         token = _within.set(self)
@@ -214,7 +218,7 @@ class Worker(Generic[CtxType]):
             logger.info("worker %s stops", self.id)
             await self._drain(session)
             with contextlib.suppress(*STORE_ERRORS):  # it will be noticed by its silence
-                await self.queue.store.deregister(self.id)
+                await self.queue.store.deregister(self.address)
 
     async def _take_jobs(self, session: Session) -> None:
         """Claim first, wait after, always: the token may have been somebody else's."""
@@ -257,10 +261,10 @@ class Worker(Generic[CtxType]):
 
     async def _ask_for(self, jobs: int) -> Claimed:
         # The same id as long as there was no answer: a claim whose reply got lost is not a second one.
-        claim_id = f"{self.id}.{self._claims_made}"
+        claim_id = f"{self.address}.{self._claims_made}"
         self._unanswered = True
         claimed = await self.queue.store.claim(
-            self.id, claim_id, jobs, round(self.lease_s * 1000), upkeep.alive_ms()
+            self.address, claim_id, jobs, round(self.lease_s * 1000), upkeep.alive_ms()
         )
         self._unanswered = False
         self._claims_made += 1

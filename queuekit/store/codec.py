@@ -149,7 +149,7 @@ class Codec:
             meta=self.decode_value(meta) if meta else call.get("meta") or {},
             result=self.decode_value(result) if result else None,
             error=_text(fields["error"]),
-            worker_id=_text(fields["worker"]),
+            worker_id=worker_name(_text(fields["worker"])),
         )
         for name, default in _CALL_DEFAULTS.items():
             setattr(job, name, call.get(name, default))
@@ -168,6 +168,12 @@ class Codec:
 
 
 _COUNTERS = ("attempts", "failures", "losses", "queued", "started", "completed", "touched")
+
+
+def worker_name(address: str | None) -> str | None:
+    """The worker's id in its address: one that was given has a mark of its start behind it."""
+    name, mark, _ = (address or "").rpartition("~")
+    return name if mark else address
 
 
 def encode_exception(error: BaseException) -> bytes:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from queuekit import CronJob, Status, Worker
+from queuekit import Status, Worker
 from queuekit.errors import JobStateError
 from queuekit.simulation import Hold, Hop, Moment, Simulation, SimulationError, Step
 from queuekit.store.redis import Move
@@ -56,6 +56,24 @@ async def test_no_more_jobs_run_at_one_time_than_concurrency_allows(simulation):
         await simulation.queue.enqueue("gauge")
     await simulation.advance(4)
     assert (gauge.most, gauge.ended) == (3, 10)
+
+
+async def test_workers_may_have_one_name_and_keep_it_through_a_restart(simulation):
+    gauge = Gauge(5)
+    handles = [simulation.worker([("gauge", gauge)], id="mailer", concurrency=3) for _ in range(2)]
+    jobs = [await simulation.queue.enqueue("gauge", timeout=None) for _ in range(20)]
+    await simulation.advance(1)
+    await jobs[0].abort("heard at once by the one of them that runs it")
+    await simulation.run_until_idle()
+    simulation.assert_aborted(jobs[0])
+    assert (await simulation.queue.job(jobs[1].key)).worker_id == "mailer"
+    await handles[0].stop()
+    simulation.worker([("gauge", gauge)], id="mailer", concurrency=3)
+    await simulation.advance(30)
+    for job in jobs[1:]:
+        simulation.assert_completed(job)
+    assert gauge.ended == 19
+    assert list((await simulation.queue.info())["workers"]) == ["mailer"]
 
 
 async def test_a_freed_slot_is_filled_at_once(simulation):
@@ -408,74 +426,6 @@ async def test_an_idle_worker_alone_looks_once_an_hour(simulation):
     before = simulation.trace.count
     await simulation.advance(86_400)
     assert simulation.trace.count - before < 24 * 25
-
-
-@pytest.mark.slow
-async def test_cron_enqueues_each_tick_once_with_several_workers(simulation):
-    async def nightly(ctx):
-        return ctx["job"].key
-
-    for _ in range(3):
-        simulation.worker(cron_jobs=[CronJob(nightly, "0 0 * * *")])
-    await simulation.advance(3 * 86_400)
-    simulation.assert_cron_ran(nightly, times=3, at=["2030-01-02", "2030-01-03", "2030-01-04"])
-
-
-async def test_cron_never_ticks_early_and_not_for_the_time_before_the_start(simulation):
-    async def hourly(ctx):
-        return time.time()
-
-    await simulation.advance(1800)
-    simulation.worker(cron_jobs=[CronJob(hourly, "0 * * * *")])
-    await simulation.advance(1799.999)
-    assert not simulation.journal.ticks
-    await simulation.advance(0.001)
-    [record] = simulation.assert_cron_ran(hourly, times=1)
-    assert record.result == simulation.now.timestamp()
-
-
-async def test_cron_skips_a_tick_while_its_last_job_still_runs(simulation):
-    async def long(ctx):
-        await asyncio.sleep(90)
-
-    simulation.worker(cron_jobs=[CronJob(long, "* * * * *", timeout=300)])
-    await simulation.advance(330)
-    verdicts = [tick.verdict for tick in simulation.journal.ticks]
-    assert verdicts == ["enqueued", "overlap", "enqueued", "overlap", "enqueued"]
-
-
-async def test_cron_with_overlap_allowed_runs_each_tick(simulation):
-    async def long(ctx):
-        await asyncio.sleep(90)
-
-    simulation.worker(cron_jobs=[CronJob(long, "* * * * *", unique=False, timeout=300)])
-    await simulation.advance(330)
-    assert [tick.verdict for tick in simulation.journal.ticks] == ["enqueued"] * 5
-
-
-async def test_cron_seconds_and_options_of_the_job(simulation):
-    async def often(ctx, n):
-        return n + ctx["job"].timeout
-
-    simulation.worker(cron_jobs=[CronJob(often, "* * * * * */10", timeout=3, kwargs={"n": 1})])
-    await simulation.advance(60)
-    ran = simulation.assert_cron_ran(often, times=6)
-    assert {record.result for record in ran} == {4}
-
-
-async def test_a_stopped_worker_ticks_no_more_and_the_next_one_goes_on_without_catching_up(
-    simulation,
-):
-    async def hourly(ctx):
-        """A task."""
-
-    first = simulation.worker(cron_jobs=[CronJob(hourly, "0 * * * *")])
-    await simulation.advance(3600)
-    await first.stop()
-    await simulation.advance(3 * 3600)
-    simulation.worker(cron_jobs=[CronJob(hourly, "0 * * * *")])
-    await simulation.advance(3600)
-    simulation.assert_cron_ran(hourly, times=2, at=["2030-01-01T01:00", "2030-01-01T05:00"])
 
 
 def test_an_unknown_jitter_is_refused():
