@@ -54,6 +54,7 @@ class Environment:
 
     def __init__(self) -> None:
         self._threads = SlotThreads()
+        self._portal = LoopThread()
 
     def time_ms(self) -> int:
         """This process's wall clock, in milliseconds since the epoch."""
@@ -96,10 +97,32 @@ class Environment:
         return self._threads.run(function)
 
     def wait_from_thread(
-        self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]
+        self, loop: asyncio.AbstractEventLoop | None, coroutine: Coroutine[Any, Any, T]
     ) -> T:
-        """Run a coroutine on `loop` and block this thread (never the loop's own) for its result."""
-        return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
+        """Run a coroutine and block this thread for its result.
+
+        On `loop` (never this thread's own), or where there is none on one that a thread of this
+        process keeps for such calls.
+        """
+        return asyncio.run_coroutine_threadsafe(coroutine, loop or self._portal.loop()).result()
+
+
+class LoopThread:
+    """A loop in a daemon thread, made when it is first needed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop, running."""
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(
+                    target=self._loop.run_forever, name="queuekit-sync", daemon=True
+                ).start()
+            return self._loop
 
 
 class SlotThreads:

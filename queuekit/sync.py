@@ -1,13 +1,12 @@
 """The blocking twins of a queue and a job, for code that cannot await.
 
 In a sync task they run on its worker's loop. Elsewhere (a view, a script) on a loop of their own, in
-a thread that the process keeps for it.
+a thread that the process keeps for it; in a plain test of a simulation, on the simulation's.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Coroutine, Iterable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,26 +26,6 @@ TASK_LOOP: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar(
 "The loop of the worker whose sync task runs in this thread."
 
 
-class _Portal:
-    """A loop in a daemon thread, for processes that have none of their own."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def loop(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(
-                    target=self._loop.run_forever, name="queuekit-sync", daemon=True
-                ).start()
-            return self._loop
-
-
-_portal = _Portal()
-
-
 def block_on(coroutine: Coroutine[Any, Any, T]) -> T:
     """The coroutine's result, for a thread that may wait.
 
@@ -59,8 +38,7 @@ def block_on(coroutine: Coroutine[Any, Any, T]) -> T:
             "a blocking method was called where an event loop runs; it would stand still.\n"
             "  Await the method of the same name: await queue.enqueue(...), not queue.sync.enqueue(...)."
         )
-    loop = TASK_LOOP.get() or _portal.loop()
-    return environment().wait_from_thread(loop, coroutine)
+    return environment().wait_from_thread(TASK_LOOP.get(), coroutine)
 
 
 class SyncQueue:

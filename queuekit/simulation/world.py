@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from queuekit.environment import use
 from queuekit.job import Job, Status
 from queuekit.queue import Queue
 from queuekit.simulation import diagnosis
@@ -111,6 +112,7 @@ class Simulation(Assertions):
             self.environment = SimulatedEnvironment(self)
             self._loop.queuekit_environment = self.environment
             stack.callback(setattr, self._loop, "queuekit_environment", None)
+            stack.enter_context(use(self.environment))  # for sync code, where no loop runs
             stack.enter_context(entropy.seeded(self.seed))
             self._loop.network = self._backend.network(self._loop)
             stack.callback(self._close_network)

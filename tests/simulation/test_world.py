@@ -290,6 +290,16 @@ def test_a_queue_that_was_built_at_import_time_follows_the_world_it_is_used_in()
     assert _in_world(main) == _in_world(main) == 1_893_456_000.0
 
 
+def test_sync_code_of_a_plain_test_uses_the_blocking_twins_in_virtual_time(simulation):
+    queue = Queue.from_url("redis://localhost")
+    simulation.worker([tick, blocking], queue=queue)
+    assert queue.sync.apply("tick") == 1_893_456_000.0
+    job = queue.sync.enqueue("blocking", scheduled=1_893_456_060)
+    job.sync.refresh(until_complete=0)
+    assert job.status == "complete"
+    assert simulation.now.minute == 1
+
+
 def test_a_simulation_that_has_not_begun_says_so():
     with pytest.raises(SimulationError, match="has not begun"):
         _ = Simulation().loop
