@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
 
 import redis.asyncio
 from redis.asyncio.connection import Connection
 
 from queuekit.simulation.server import EmbeddedNetwork
 
-_networks: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, EmbeddedNetwork]] = (
-    WeakKeyDictionary()
-)
+_ATTRIBUTE = "queuekit_embedded_networks"
+"""On a loop: its networks by name. A table of ours, weak or not, would keep every loop for ever, since
+a network's connections know their loop."""
+
+
+def _network(loop: asyncio.AbstractEventLoop, name: str) -> EmbeddedNetwork:
+    networks: dict[str, EmbeddedNetwork] = loop.__dict__.setdefault(_ATTRIBUTE, {})
+    if name not in networks:
+        networks[name] = EmbeddedNetwork(loop)
+    return networks[name]
 
 
 class EmbeddedConnection(Connection):
@@ -28,13 +34,10 @@ class EmbeddedConnection(Connection):
         if hasattr(loop, "simulated_clock"):
             transport, _ = await loop.create_connection(lambda: protocol, self.host, self.port)
         else:
-            servers = _networks.setdefault(loop, {})
-            network = servers.setdefault(self.host, EmbeddedNetwork(loop))
-            transport = network.connect(protocol, self.host)
+            transport = _network(loop, self.host).connect(protocol, self.host)
             protocol.connection_made(transport)
         self._reader = reader
         self._writer = asyncio.StreamWriter(transport, protocol, reader, loop)
-        await self.on_connect()
 
 
 def client(url: str, **options: Any) -> redis.asyncio.Redis:

@@ -1,155 +1,193 @@
 """Virtual expiry for a real server, whose own clock is not the test's.
 
-Commands that give a key a time to live are sent on without it; the moment is kept here, and keys are
-deleted when the test's clock reaches it. What cannot be done this way is refused by name.
+A key that is given a time to live keeps it on the server, but a thousand years later than was said:
+so the server itself never ends it, and still knows whether the key has an end, through all that
+overwrites, renames or persists it, in scripts and transactions too. When exactly that is, in the
+test's time, is kept here; a key whose moment has come is deleted if it still has an end.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable
 from typing import Any
 
 from queuekit.store.scripts import CLOCK_MARK
+
+BEYOND_MS = 1000 * 366 * 86_400_000
+"Added to each end that a real server is told: a thousand years."
 
 EXPIRY_WORDS = (b"EXPIRE", b"SETEX", b"'EX'", b"'PX'", b'"EX"', b'"PX"', b"GETEX")
 "In a script's text: it would set an expiry on the real server."
 
 _UNITS = {b"EX": (1000, False), b"PX": (1, False), b"EXAT": (1000, True), b"PXAT": (1, True)}
 _EXPIRE = {b"EXPIRE": b"EX", b"PEXPIRE": b"PX", b"EXPIREAT": b"EXAT", b"PEXPIREAT": b"PXAT"}
-_REFUSED = frozenset({b"RESTORE", b"HEXPIRE", b"HPEXPIRE", b"HSETEX", b"HGETEX", b"MIGRATE"})
-_ENDING = frozenset({b"DEL", b"UNLINK", b"GETDEL", b"RENAME", b"SETEX", b"PSETEX", b"GETSET"})
+_SETEX = {b"SETEX": b"EX", b"PSETEX": b"PX"}
+_ASKING = frozenset({b"TTL", b"PTTL", b"EXPIRETIME", b"PEXPIRETIME"})
+_REFUSED = frozenset({b"RESTORE", b"HEXPIRE", b"HPEXPIRE", b"HEXPIREAT", b"HPEXPIREAT", b"HSETEX",
+                      b"HGETEX", b"MIGRATE"})  # fmt: skip
 
-Rewritten = tuple[list[bytes], Callable[[Any], Any] | None]
-"The command to send, and how its reply is to be read (None: as it is)."
+Reader = Callable[[Any], Any]
+"What a reply says to the client; it is told every reply, and may note what came of its command."
+
+Place = tuple[int, bytes]
+"A database and a key."
 
 
 class Expiry:
-    """The table of one database: key to the epoch millisecond at which it ends."""
+    """When keys end, in virtual milliseconds since the epoch."""
 
     def __init__(self, now_ms: Callable[[], int]) -> None:
         self._now_ms = now_ms
-        self._ends: dict[bytes, int] = {}
+        self._ends: dict[Place, int] = {}
+        self._order: list[tuple[int, Place]] = []
+        "A heap of all ends ever noted; one that was changed since is passed over."
 
-    def due(self) -> list[bytes]:
-        """Keys whose time is over; they are to be deleted now."""
-        if not self._ends:
-            return []
-        now = self._now_ms()
-        # As Redis: alive at its last millisecond, gone after it.
-        over = [key for key, end in self._ends.items() if end < now]
-        for key in over:
-            del self._ends[key]
+    def due(self) -> list[Place]:
+        """Keys whose time is over, if they still have an end; each is told once."""
+        over = []
+        while self._order and self._order[0][0] < self._now_ms():
+            # As Redis: alive at its last millisecond, gone after it.
+            end, place = heapq.heappop(self._order)
+            if self._ends.get(place) == end:
+                del self._ends[place]
+                over.append(place)
         return over
 
-    def rewrite(self, command: list[bytes]) -> Rewritten | str:
-        """The command without expiry, or why it is refused."""
+    def rewrite(self, command: list[bytes], database: int) -> tuple[list[bytes], Reader | None]:
+        """The command to send instead, and the reader of its reply.
+
+        What is not as Redis expects it is left as it is: the server says best what is wrong.
+        """
         name = command[0].upper()
-        if name in _REFUSED:
-            return (
-                f"{name.decode()} sets an expiry that the simulation cannot keep on a real server"
-            )
-        if name in (b"EVAL", b"SCRIPT"):
-            return self._script(command)
-        if name == b"SET":
-            return self._set(command)
-        if name in (b"SETEX", b"PSETEX"):
-            return self._setex(command, b"EX" if name == b"SETEX" else b"PX")
-        if name == b"GETEX":
-            return self._getex(command)
-        if name in _EXPIRE:
-            return self._expire(command, _EXPIRE[name])
-        if name in (b"TTL", b"PTTL"):
-            return self._ttl(command, 1000 if name == b"TTL" else 1)
-        if name == b"PERSIST":
-            had = self._ends.pop(command[1], None) is not None
-            return [b"EXISTS", command[1]], lambda reply: int(bool(reply) and had)
-        if name in (b"FLUSHDB", b"FLUSHALL"):
-            self._ends.clear()
-        elif name in _ENDING:
-            for key in command[1:]:
-                self._ends.pop(key, None)
+        try:
+            if name == b"SET":
+                return self._set(command, database)
+            if name in _SETEX:
+                return self._setex(command, database, _SETEX[name])
+            if name == b"GETEX":
+                return self._getex(command, database)
+            if name in _EXPIRE:
+                return self._expire(command, database, _EXPIRE[name])
+            if name in _ASKING:
+                return self._ask(command, database, name)
+            if name in (b"RENAME", b"RENAMENX", b"COPY"):
+                return command, self._inherit((database, command[1]), (database, command[2]))
+        except (ValueError, IndexError):
+            pass
         return command, None
 
-    def _script(self, command: list[bytes]) -> Rewritten | str:
-        source = command[1] if command[0].upper() == b"EVAL" else command[-1]
-        if CLOCK_MARK.encode() in source.split(b"\n", 2)[:2]:
-            return command, None
-        upper = source.upper()
-        found = [word for word in EXPIRY_WORDS if word in upper]
-        if found:
-            first = source.strip().split(b"\n")[0].decode("utf-8", "replace")[:60]
-            return (
-                f"the script {first!r} uses {found[0].decode()}, "
-                "and a real server's clock is not the test's"
-            )
-        return command, None
-
-    def _end_ms(self, option: bytes, value: bytes) -> int:
+    def _end_ms(self, option: bytes, value: bytes) -> int | None:
+        """The moment that an option means; None for one that lies before all time."""
         unit, absolute = _UNITS[option]
+        if int(value) <= 0:
+            return None
         return (0 if absolute else self._now_ms()) + int(value) * unit
 
-    def _set(self, command: list[bytes]) -> Rewritten:
-        key, kept, index, end = command[1], command[:3], 3, None
-        keep = False
-        while index < len(command):
-            option = command[index].upper()
-            if option in _UNITS:
-                end = self._end_ms(option, command[index + 1])
-                index += 2
-                continue
-            keep = keep or option == b"KEEPTTL"
-            if option != b"KEEPTTL":
-                kept.append(command[index])
-            index += 1
+    def _note(self, place: Place, end: int) -> None:
+        self._ends[place] = end
+        heapq.heappush(self._order, (end, place))
 
-        def done(reply: Any) -> Any:
-            if reply is not None and not keep:
-                self._ends.pop(key, None)
-                if end is not None:
-                    self._ends[key] = end
+    def _noting(self, place: Place, end: int, done: Callable[[Any], bool] = bool) -> Reader:
+        def read(reply: Any) -> Any:
+            if not isinstance(reply, Exception) and done(reply):
+                self._note(place, end)
             return reply
 
-        return kept, done
+        return read
 
-    def _setex(self, command: list[bytes], option: bytes) -> Rewritten:
+    def _inherit(self, source: Place, target: Place) -> Reader:
+        def read(reply: Any) -> Any:
+            if reply and not isinstance(reply, Exception) and source in self._ends:
+                self._note(target, self._ends[source])
+            return reply
+
+        return read
+
+    def _set(self, command: list[bytes], database: int) -> tuple[list[bytes], Reader | None]:
+        words = [word.upper() for word in command]
+        at = next((i for i in range(3, len(words)) if words[i] in _UNITS), None)
+        end = None if at is None else self._end_ms(words[at], command[at + 1])
+        if at is None or end is None:
+            return command, None
+        options = words[3:]
+
+        def done(reply: Any) -> bool:
+            if b"GET" not in options:
+                return reply is not None
+            if b"NX" in options:
+                return reply is None
+            return reply is not None or b"XX" not in options
+
+        sent = [*command[:at], b"PXAT", b"%d" % (end + BEYOND_MS), *command[at + 2 :]]
+        return sent, self._noting((database, command[1]), end, done)
+
+    def _setex(
+        self, command: list[bytes], database: int, option: bytes
+    ) -> tuple[list[bytes], Reader | None]:
         _, key, value, content = command
         end = self._end_ms(option, value)
+        if end is None:
+            return command, None
+        sent = [b"SET", key, content, b"PXAT", b"%d" % (end + BEYOND_MS)]
+        return sent, self._noting((database, key), end)
 
-        def done(reply: Any) -> Any:
-            self._ends[key] = end
-            return reply
+    def _getex(self, command: list[bytes], database: int) -> tuple[list[bytes], Reader | None]:
+        if len(command) != 4 or command[2].upper() not in _UNITS:
+            return command, None
+        end = self._end_ms(command[2].upper(), command[3])
+        if end is None:
+            return command, None
+        sent = [*command[:2], b"PXAT", b"%d" % (end + BEYOND_MS)]
+        return sent, self._noting((database, command[1]), end, lambda reply: reply is not None)
 
-        return [b"SET", key, content], done
+    def _expire(
+        self, command: list[bytes], database: int, option: bytes
+    ) -> tuple[list[bytes], Reader | None]:
+        _, key, value, *conditions = command
+        end = self._end_ms(option, value)
+        if not conditions and (end is None or end <= self._now_ms()):
+            return [b"DEL", key], None
+        told = 1 if end is None else end + BEYOND_MS
+        sent = [b"PEXPIREAT", key, b"%d" % told, *conditions]
+        return sent, None if end is None else self._noting((database, key), end)
 
-    def _getex(self, command: list[bytes]) -> Rewritten:
-        key = command[1]
-        if len(command) > 3:
-            self._ends[key] = self._end_ms(command[2].upper(), command[3])
-        elif len(command) == 3:
-            self._ends.pop(key, None)
-        return [b"GET", key], None
+    def _ask(
+        self, command: list[bytes], database: int, name: bytes
+    ) -> tuple[list[bytes], Reader | None]:
+        _, key = command
 
-    def _expire(self, command: list[bytes], option: bytes) -> Rewritten | str:
-        if len(command) > 3:
-            return f"{command[0].decode()} with {command[3].decode()} is not kept on a real server"
-        key, end = command[1], self._end_ms(option, command[2])
-
-        def done(reply: Any) -> Any:
-            if reply:
-                self._ends[key] = end
-            return reply
-
-        return [b"EXISTS", key], done
-
-    def _ttl(self, command: list[bytes], unit: int) -> Rewritten:
-        end = self._ends.get(command[1])
-
-        def done(reply: Any) -> Any:
-            if not reply:
-                return -2
-            if end is None:
+        def read(reply: Any) -> Any:
+            if not isinstance(reply, int) or reply < 0:
+                return reply
+            end = self._ends.get((database, key))
+            if end is None:  # a script gave it the end of another key
                 return -1
-            left = end - self._now_ms()
-            return left if unit == 1 else (left + 500) // 1000
+            value = end if name.endswith(b"EXPIRETIME") else end - self._now_ms()
+            return value if name.startswith(b"P") else (value + 500) // 1000
 
-        return [b"EXISTS", command[1]], done
+        return [b"PTTL", key], read
+
+
+def refusal(command: list[bytes]) -> str | None:
+    """Why a command sets an expiry that cannot be kept on a real server, or None."""
+    name = command[0].upper()
+    if name in _REFUSED:
+        return f"{name.decode()} sets an expiry that the simulation cannot keep on a real server"
+    if name in (b"EVAL", b"EVAL_RO") and len(command) > 1:
+        return _script_refusal(command[1])
+    if name == b"SCRIPT" and len(command) > 2 and command[1].upper() == b"LOAD":
+        return _script_refusal(command[2])
+    return None
+
+
+def _script_refusal(source: bytes) -> str | None:
+    if CLOCK_MARK.encode() in source.split(b"\n", 2)[:2]:
+        return None
+    found = next((word for word in EXPIRY_WORDS if word in source.upper()), None)
+    if found is None:
+        return None
+    first = source.strip().split(b"\n")[0].decode("utf-8", "replace")[:60]
+    return (
+        f"the script {first!r} uses {found.decode()}, and a real server's clock is not the test's"
+    )

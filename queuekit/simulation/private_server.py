@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from queuekit.simulation.errors import SimulationError
-from queuekit.simulation.relay import Link
+from queuekit.simulation.link import Link
 
 START_LIMIT_S = 10.0
 
@@ -102,6 +102,7 @@ def _start(program: Path, address: str) -> tuple[subprocess.Popen[bytes], Link]:
         "--unixsocket": address,
         "--save": "",
         "--appendonly": "no",
+        "--loglevel": "warning",  # nobody reads its output while it runs: a full pipe would stop it
         "--dir": str(Path(address).parent),
     }
     command = [str(program), *(word for option in options.items() for word in option)]

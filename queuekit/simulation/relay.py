@@ -5,8 +5,8 @@ and the order of everything is the same there and here. Three mechanisms do it, 
 
 - a command is sent, and its reply read, in one go;
 - a blocking read goes out without its timeout, behind a PING on the same connection: when the PONG is
-  here the server has looked at it, so either its reply is here too, or the client is parked. A virtual
-  timer and CLIENT UNBLOCK end it;
+  here the server has looked at it, so after another PING, on the control connection, either its reply
+  is here too, or the client is parked. A virtual timer and CLIENT UNBLOCK end it;
 - after each command those who are parked or subscribed are looked at, in the order of their
   connections, behind a PING on the control connection: what the server had to tell is there by then.
 """
@@ -15,18 +15,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
-from collections.abc import Callable, Iterator
-from typing import Any, cast
+import itertools
+import math
+from collections.abc import Iterator
 
 from queuekit.simulation.errors import SimulationError
-from queuekit.simulation.expiry import Expiry
-from queuekit.simulation.resp import Error, Splitter, encode_command
-from queuekit.simulation.scope import STATE, current_clock
+from queuekit.simulation.expiry import Expiry, Reader
+from queuekit.simulation.expiry import refusal as expiry_refusal
+from queuekit.simulation.link import REAL_LIMIT_S, Link, open_socket, real_network
+from queuekit.simulation.resp import (
+    Error,
+    Frame,
+    encode_command,
+    encode_error,
+    is_push,
+    items,
+)
+from queuekit.simulation.scope import current_clock
 from queuekit.simulation.wire import HANDSHAKES, Scripts, Wire
 
-REAL_LIMIT_S = 10.0
-"A server that does not answer for so long is dead, or its script never ends."
+__all__ = ["REAL_LIMIT_S", "Link", "Relay", "RelayNetwork", "open_socket", "real_network"]
 
 BLOCKING = {
     b"BLPOP": -1,
@@ -40,102 +48,14 @@ BLOCKING = {
 }
 "Blocking commands, and where their timeout stands."
 
-_SUBSCRIBING = {b"SUBSCRIBE": 0, b"UNSUBSCRIBE": 0, b"PSUBSCRIBE": 0, b"PUNSUBSCRIBE": 0}
+_SUBSCRIBING = frozenset({b"SUBSCRIBE", b"UNSUBSCRIBE", b"PSUBSCRIBE", b"PUNSUBSCRIBE"})
 _UNKNOWN_BLOCKING = frozenset({b"WAIT", b"WAITAOF", b"MONITOR", b"SYNC", b"PSYNC", b"SSUBSCRIBE"})
-_PONG = b"+PONG\r\n"
+_OUT_OF_BOUNDS = frozenset({b"SHUTDOWN", b"SWAPDB", b"MOVE", b"REPLICAOF", b"SLAVEOF", b"FAILOVER"})
+"They reach beyond the databases of the simulation, or end its server."
 
-
-@contextlib.contextmanager
-def real_network() -> Iterator[None]:
-    """Sockets that are opened here are meant to leave the simulation."""
-    before, STATE.bypass = STATE.bypass, True
-    try:
-        yield
-    finally:
-        STATE.bypass = before
-
-
-def open_socket(address: str) -> socket.socket:
-    """A connection to a real server; for `host:port` or the path of a unix socket."""
-    with real_network():
-        try:
-            if address.startswith("/"):
-                link = _open_unix_socket(address)
-            else:
-                host, _, port = address.rpartition(":")
-                link = socket.create_connection((host, int(port)), timeout=REAL_LIMIT_S)
-                link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except OSError as error:
-            raise SimulationError(
-                f"no Redis answers at {address}: {error}.\n"
-                "  Start one there, or use backend 'server' (a private one) or 'fakeredis'."
-            ) from error
-    return link
-
-
-def _open_unix_socket(path: str) -> socket.socket:
-    link = socket.socket(socket.AF_UNIX)
-    try:
-        link.settimeout(REAL_LIMIT_S)
-        link.connect(path)
-    except OSError:
-        link.close()
-        raise
-    return link
-
-
-class Link:
-    """A synchronous connection to the real server."""
-
-    def __init__(self, address: str, database: int) -> None:
-        self._socket = open_socket(address)
-        self._splitter = Splitter()
-        self._address = address
-        if database:
-            self.ask(b"SELECT", b"%d" % database)
-
-    def send(self, data: bytes) -> None:
-        self._socket.sendall(data)
-
-    def receive(self) -> bytes:
-        """Bytes, within the real limit."""
-        try:
-            data = self._socket.recv(65536)
-        except TimeoutError as error:
-            raise SimulationError(
-                f"the server at {self._address} did not answer within {REAL_LIMIT_S:g} s of real time.\n"
-                "  It hangs, or runs a script that does not end."
-            ) from error
-        if not data:
-            raise ConnectionResetError(f"the server at {self._address} closed the connection")
-        return data
-
-    def waiting(self) -> bytes:
-        """What the server has sent without being asked."""
-        self._socket.setblocking(False)
-        try:
-            return self._socket.recv(65536)
-        except BlockingIOError:
-            return b""
-        finally:
-            self._socket.settimeout(REAL_LIMIT_S)
-
-    def replies(self, data: bytes) -> list[Any]:
-        """The whole replies in these bytes and what was left before."""
-        return self._splitter.replies(data)
-
-    def ask(self, *words: bytes) -> Any:
-        """One command and its reply; an error reply raises."""
-        self.send(encode_command(list(words)))
-        replies: list[Any] = []
-        while not replies:
-            replies = self.replies(self.receive())
-        if isinstance(replies[0], Error):
-            raise SimulationError(f"{words[0].decode()} was refused: {replies[0]}")
-        return replies[0]
-
-    def close(self) -> None:
-        self._socket.close()
+_MARK = b"queuekit-fence"
+_DIRTY = encode_command([b"QUEUEKIT-REFUSED"])
+"No command of any server's: sent inside MULTI, it makes EXEC refuse the whole, as it must be."
 
 
 class Relay:
@@ -143,146 +63,206 @@ class Relay:
 
     def __init__(self, network: RelayNetwork, wire: Wire) -> None:
         self.wire = wire
-        self.number = wire.number
         self.parked: asyncio.TimerHandle | bool = False
         self.subscribed = False
         self._network = network
         self._link = Link(network.address, network.database)
         self._id: int = self._link.ask(b"CLIENT", b"ID")
-        self._protocol = 2
+        self._database = network.database
+        self._selected = False
+        self._queued: list[Reader | None] | None = None
+        "Inside MULTI: how the replies that EXEC will bring are to be read."
         self._backlog: list[list[bytes]] = []
+        self._closed = False
 
     def execute(self, command: list[bytes]) -> None:
         if self.parked or self._backlog:
             self._backlog.append(command)
             return
-        self._run(command)
+        with self._reset_on_loss():
+            self._run(command)
+
+    @contextlib.contextmanager
+    def _reset_on_loss(self) -> Iterator[None]:
+        """A lost server is a reset connection to the client; one that hangs ends the world."""
+        try:
+            yield
+        except ConnectionError as error:
+            self.wire.cut(error)
+        except SimulationError as error:
+            self._network.fail(error)
 
     def _run(self, command: list[bytes]) -> None:
         name = command[0].upper()
         self._network.expire_keys()
         refusal = self._network.refusal(command)
+        if refusal is None:
+            refusal = self._use_database(command, name)
         if refusal is not None:
-            self._answer(Error(f"ERR queuekit: {refusal}"))
-        elif name in BLOCKING and not self._network.in_transaction(self):
-            self._block(command, name)
-        elif name in _SUBSCRIBING:
-            self.subscribed = True
-            self._link.send(encode_command(command))
-            self._read(max(1, len(command) - 1))
+            self._refuse(refusal)
+        elif self._queued is None and name in BLOCKING and _seconds(command) is not None:
+            self._block(command)
         else:
             self._relay(command, name)
         self._network.settle(self)
 
-    def _relay(self, command: list[bytes], name: bytes) -> None:
+    def _refuse(self, why: str) -> None:
+        error = Error(f"ERR queuekit: {why}")
+        if self._queued is not None:
+            self._link.send(_DIRTY)
+            self._link.frames()
+        self.wire.reply(encode_error(str(error)), error, traced=True)
+
+    def _use_database(self, command: list[bytes], name: bytes) -> str | None:
+        """Put the real database's number into a SELECT; or why there is none.
+
+        A client of database 0 never selects it, so its first command that is no handshake tells.
+        """
+        if name == b"SELECT" and len(command) == 2 and command[1].isdigit():
+            asked = int(command[1])
+        elif self._selected or name in HANDSHAKES or name == b"SELECT":
+            return None
+        else:
+            asked = 0
+        number = self._network.map_database(asked)
+        if isinstance(number, str):
+            return number
+        self._selected = True
+        self._database = number
         if name == b"SELECT":
-            database = self._network.map_database(int(command[1]))
-            if isinstance(database, str):
-                self._answer(Error(f"ERR queuekit: {database}"))
-                return
-            command = [b"SELECT", b"%d" % database]
-        if name == b"HELLO" and len(command) > 1:
-            self._protocol = int(command[1])
-        self._network.track_transaction(self, name)
-        rewritten = self._network.expiry.rewrite(command)
-        if isinstance(rewritten, str):
-            self._answer(Error(f"ERR queuekit: {rewritten}"))
-            return
-        changed, read = rewritten
-        self._link.send(encode_command(changed))
-        self._read(1, read, traced=name not in HANDSHAKES)
+            command[1] = b"%d" % number
+        return None
 
-    def _answer(self, value: Any) -> None:
-        """A reply of our own making."""
-        self.wire.reply(_encode(value), value, traced=True)
+    # -- a command and its reply
 
-    def _read(
-        self, count: int, read: Callable[[Any], Any] | None = None, *, traced: bool = True
-    ) -> None:
-        while count > 0:
-            data = self._link.receive()
-            replies = self._link.replies(data)
-            count -= len(replies)
-            self._pass_on(data, replies, read, traced)
+    def _relay(self, command: list[bytes], name: bytes) -> None:
+        if self._network.only_ours and name == b"FLUSHALL":
+            command = [b"FLUSHDB"]
+        sent, read = self._network.expiry.rewrite(command, self._database)
+        self._link.send(encode_command(sent))
+        frames = self._read(max(1, len(command) - 1) if name in _SUBSCRIBING else 0)
+        self.subscribed = self.subscribed or name in _SUBSCRIBING
+        reply = self._track_transaction(name, frames[0], read)
+        self._pass_on([reply, *frames[1:]], traced=name not in HANDSHAKES)
 
-    def _pass_on(
-        self, data: bytes, replies: list[Any], read: Callable[[Any], Any] | None, traced: bool
-    ) -> None:
-        """Bytes as they came; the last reply of them stands for them in the trace."""
-        if not replies:
-            self.wire.reply(data, None, traced=False)
-            return
-        value = replies[0] if len(replies) == 1 else replies
-        if read is not None and not isinstance(value, Error):
-            changed = read(value)
-            if changed is not value:
-                self._answer(changed)
-                return
-        self.wire.reply(data, value, traced=traced)
+    def _read(self, confirmations: int) -> list[Frame]:
+        """The reply, then the messages that the command has sent to its own connection.
 
-    # -- blocking
+        A command of SUBSCRIBE's family has a confirmation for each channel instead; one for none is
+        an error, or put off by MULTI.
+        """
+        frames: list[Frame] = []
+        while not frames or (confirmations == 0 and all(is_push(raw) for raw, _ in frames)):
+            frames += self._link.frames()
+        while isinstance(frames[0][1], list) and len(frames) < confirmations:
+            frames += self._link.frames()
+        if confirmations:
+            return frames
+        return sorted(frames, key=lambda frame: is_push(frame[0]))
 
-    def _block(self, command: list[bytes], name: bytes) -> None:
-        at = BLOCKING[name] % len(command)
-        try:
-            timeout = float(command[at])
-        except ValueError:
-            self._link.send(encode_command(command))  # the server says what is wrong
-            self._read(1)
-            return
+    def _track_transaction(self, name: bytes, frame: Frame, read: Reader | None) -> Frame:
+        raw, value = frame
+        if name == b"MULTI" and not isinstance(value, Error):
+            self._queued = []
+        elif name == b"EXEC":
+            readers, self._queued = self._queued or [], None
+            if isinstance(value, list):
+                frames = [_read_with(*pair) for pair in zip(items(raw), readers, strict=True)]
+                header = raw[: raw.index(b"\r\n") + 2]
+                return header + b"".join(part for part, _ in frames), [each for _, each in frames]
+        elif name in (b"DISCARD", b"RESET"):
+            self._queued = None
+        elif self._queued is not None and value == b"QUEUED":
+            self._queued.append(read)
+        elif self._queued is None or name == b"WATCH":
+            return _read_with(frame, read)
+        return frame
+
+    def _pass_on(self, frames: list[Frame], *, traced: bool = True) -> None:
+        for raw, value in frames:
+            self.wire.reply(raw, value, traced=traced)
+
+    # -- waiting
+
+    def _block(self, command: list[bytes]) -> None:
+        at = BLOCKING[command[0].upper()] % len(command)
+        timeout = _seconds(command)
         endless = [*command[:at], b"0", *command[at + 1 :]]
         self.parked = True
         if timeout:
+            # The timer is upkeep exactly when the client's wait is: it inherits the client's context.
             self.parked = asyncio.get_running_loop().call_later(timeout, self._unblock)
         self._link.send(encode_command([b"PING"]) + encode_command(endless))
-        data = b""
-        while len(data) < len(_PONG):
-            data += self._link.receive()
-        if len(data) > len(_PONG):
-            self._pushed(data[len(_PONG) :])
+        frames = self._link.frames()[1:]  # the first is the PONG
+        if frames:
+            self._pushed(frames)
+            return
+        # Not parked for certain: a server may write PONG and answer in two goes, and we were between.
+        self._network.control.ask(b"PING")
+        self.poll()
 
     def _unblock(self) -> None:
         if not self.parked:
             return
-        self._network.control.ask(b"CLIENT", b"UNBLOCK", b"%d" % self._id)
-        self._network.fence()
-        self.poll()
+        with self._reset_on_loss():
+            self._network.control.ask(b"CLIENT", b"UNBLOCK", b"%d" % self._id)
+            self._pushed(self._link.frames())
 
     def poll(self) -> None:
-        """Pass on what the server sent unasked: the end of a blocking read, a message."""
-        data = self._link.waiting()
-        if data:
-            self._pushed(data)
+        """Pass on what the server sent unasked: the end of a blocking read, messages."""
+        with self._reset_on_loss():
+            # One answer fits into a unix socket's buffer, or its beginning tells of the rest; of many
+            # messages the last may still be in the server's hands.
+            prompt = self.parked and self._link.is_local
+            self._pushed(self._link.frames_waiting() if prompt else self._late_frames())
 
-    def _pushed(self, data: bytes) -> None:
-        replies = self._link.replies(data)
-        while not replies:
-            data += (more := self._link.receive())
-            replies = self._link.replies(more)
+    def _late_frames(self) -> list[Frame]:
+        """The same where a fence on another connection proves nothing: one on this connection does."""
         if self.parked:
-            if isinstance(self.parked, asyncio.TimerHandle):
-                self.parked.cancel()
-            self.parked = False
+            clients: bytes = self._network.control.ask(b"CLIENT", b"LIST", b"ID", b"%d" % self._id)
+            flags = clients.partition(b" flags=")[2].partition(b" ")[0]
+            return [] if b"b" in flags else self._link.frames()
+        self._link.send(encode_command([b"PING", _MARK]))
+        frames: list[Frame] = []
+        while not frames or frames[-1][1] not in (_MARK, [b"pong", _MARK]):
+            frames += self._link.frames()
+        return frames[:-1]
+
+    def _pushed(self, frames: list[Frame]) -> None:
+        if not frames:
+            return
+        if self.parked:
+            self._stop_timer()
             if self._backlog:
                 asyncio.get_running_loop().call_soon(self._go_on)
-        for reply in replies:
-            self.wire.reply(_encode(reply, self._protocol), reply, traced=True)
+        self._pass_on(frames)
+
+    def _stop_timer(self) -> None:
+        if isinstance(self.parked, asyncio.TimerHandle):
+            self.parked.cancel()
+        self.parked = False
 
     def _go_on(self) -> None:
+        """Commands that came behind a blocking one."""
         backlog, self._backlog = self._backlog, []
         for index, command in enumerate(backlog):
             if self.parked:
                 self._backlog = backlog[index:]
                 return
-            self._run(command)
+            if self._closed:
+                return
+            with self._reset_on_loss():
+                self._run(command)
 
     def close(self) -> None:
-        if isinstance(self.parked, asyncio.TimerHandle):
-            self.parked.cancel()
-        self.parked = False
+        if self._closed:
+            return
+        self._closed = True
+        self._stop_timer()
+        self._backlog.clear()
         self.subscribed = False
         self._link.close()
-        self._network.forget(self)
+        self._network.forget(self, self._id)
 
 
 class RelayNetwork:
@@ -310,17 +290,18 @@ class RelayNetwork:
         self.scripts = Scripts()
         self.control = Link(address, database)
         self.wires: list[Wire] = []
+        self.numbers: Iterator[int] = itertools.count(1)
         self.expiry = Expiry(_now_ms)
+        self.only_ours = not owns_server
+        "Whether the server has databases that are somebody else's."
         self._loop = loop
-        self._owns_server = owns_server
         self._relays: list[Relay] = []
-        self._transactions: set[int] = set()
         self._loaded: set[bytes] = set()
         self._client_database: int | None = None
         self._prepare(flush)
 
     def _prepare(self, flush: bool) -> None:
-        if self._owns_server:
+        if not self.only_ours:
             self.control.ask(b"FLUSHALL")
             self.control.ask(b"SCRIPT", b"FLUSH")
             return
@@ -339,12 +320,15 @@ class RelayNetwork:
 
     def connect(self, protocol: asyncio.BaseProtocol, address: str) -> asyncio.Transport:
         """A connection; whatever address it means, there is one server."""
-        wire = Wire(self._loop, protocol, address, len(self.wires) + 1, self.scripts)
+        wire = Wire(self._loop, protocol, address, self)
         relay = Relay(self, wire)
         wire.peer = relay
-        self.wires.append(wire)
         self._relays.append(relay)
         return wire
+
+    def fail(self, error: SimulationError) -> None:
+        """End the world at its next step: what is wrong is no matter of one client's."""
+        self._loop.fatal = error  # type: ignore[attr-defined]  # of a SimulatedLoop
 
     def refusal(self, command: list[bytes]) -> str | None:
         """Why a command cannot be relayed, or None."""
@@ -353,20 +337,27 @@ class RelayNetwork:
             name in (b"XREAD", b"XREADGROUP") and b"BLOCK" in map(bytes.upper, command)
         ):
             return f"{name.decode()} would wait in the server's own time; it is not relayed"
-        if name in (b"EVAL", b"SCRIPT"):
-            sha = self.scripts.learn(command)
-            if sha is not None:
-                self._loaded.add(sha)
+        if name in _OUT_OF_BOUNDS:
+            return f"{name.decode()} reaches beyond the simulation; it is not relayed"
+        why = expiry_refusal(command)
+        if why is None:
+            self._track_scripts(command, name)
+        return why
+
+    def _track_scripts(self, command: list[bytes], name: bytes) -> None:
+        sha = self.scripts.learn(command)
+        if sha is not None:
+            self._loaded.add(sha)
         if name == b"SCRIPT" and len(command) > 1 and command[1].upper() == b"FLUSH":
             self._loaded.clear()
         # A script of an earlier run may still be there; to a new world every script is unknown.
-        if name == b"EVALSHA" and not self._owns_server and command[1].lower() not in self._loaded:
-            command[1] = b"0" * 40
-        return None
+        if name in (b"EVALSHA", b"EVALSHA_RO") and self.only_ours and len(command) > 1:
+            known = command[1].lower() in self._loaded
+            command[1] = command[1] if known else b"0" * 40
 
     def map_database(self, number: int) -> int | str:
         """The real database for the one that clients mean, or why there is none."""
-        if self._owns_server:
+        if not self.only_ours:
             return number
         if self._client_database is None:
             self._client_database = number
@@ -377,47 +368,39 @@ class RelayNetwork:
             "a private server has all 16"
         )
 
-    def track_transaction(self, relay: Relay, name: bytes) -> None:
-        """Inside MULTI blocking commands do not block."""
-        if name == b"MULTI":
-            self._transactions.add(relay.number)
-        elif name in (b"EXEC", b"DISCARD"):
-            self._transactions.discard(relay.number)
-
-    def in_transaction(self, relay: Relay) -> bool:
-        return relay.number in self._transactions
-
     def expire_keys(self) -> None:
         """Remove the keys whose virtual time is over."""
-        over = self.expiry.due()
-        if over:
-            self.control.ask(b"DEL", *over)
-
-    def fence(self) -> None:
-        """What the server had to tell others before this is in their sockets after it."""
-        self.control.ask(b"PING")
+        for database, key in self.expiry.due():
+            if database != self.database:
+                self.control.ask(b"SELECT", b"%d" % database)
+            if self.control.ask(b"PTTL", key) > 0:  # nobody has written it anew, without an end
+                self.control.ask(b"DEL", key)
+            if database != self.database:
+                self.control.ask(b"SELECT", b"%d" % self.database)
 
     def settle(self, sender: Relay) -> None:
         """After a command: pass on what it caused for others, oldest connection first."""
         others = [r for r in self._relays if r is not sender and (r.parked or r.subscribed)]
         if others or sender.subscribed:
-            self.fence()
-            if sender.subscribed:
+            self.control.ask(b"PING")  # what the server had to tell others is in their sockets now
+            if sender.subscribed and not sender.parked:
                 sender.poll()
             for relay in others:
                 relay.poll()
 
-    def forget(self, relay: Relay) -> None:
+    def forget(self, relay: Relay, client: int) -> None:
         """A connection is closed; a blocked one must be gone before anything else happens."""
         if relay in self._relays:
             self._relays.remove(relay)
-            with contextlib.suppress(SimulationError):  # the server may have seen it go already
-                self.control.ask(b"CLIENT", b"KILL", b"ID", b"%d" % relay._id)
+            # The server may have seen it go already, or be gone itself.
+            with contextlib.suppress(SimulationError, ConnectionError):
+                self.control.ask(b"CLIENT", b"KILL", b"ID", b"%d" % client)
 
     def close(self) -> None:
-        for wire in self.wires:
+        for wire in list(self.wires):
             wire.abort()
-        self.control.ask(b"FLUSHALL" if self._owns_server else b"FLUSHDB")
+        with contextlib.suppress(ConnectionError):  # a server that is gone has nothing of ours left
+            self.control.ask(b"FLUSHDB" if self.only_ours else b"FLUSHALL")
         self.control.close()
 
 
@@ -427,17 +410,18 @@ def _now_ms() -> int:
     return clock.time_ns() // 1_000_000
 
 
-def _encode(value: Any, protocol: int = 2) -> bytes:
-    """A reply in RESP."""
-    if isinstance(value, Exception):
-        return f"-{value}\r\n".encode()
-    if value is None:
-        return b"_\r\n" if protocol == 3 else b"*-1\r\n"
-    if isinstance(value, int):
-        return b":%d\r\n" % value
-    if isinstance(value, list):
-        push = protocol == 3 and value and value[0] in (b"message", b"pmessage")
-        header = b">%d\r\n" if push else b"*%d\r\n"
-        return header % len(value) + b"".join(_encode(item, protocol) for item in value)
-    data = cast("bytes", value)
-    return b"$%d\r\n%s\r\n" % (len(data), data)
+def _seconds(command: list[bytes]) -> float | None:
+    """The timeout of a blocking command; None if it is none, and the server will say so."""
+    try:
+        seconds = float(command[BLOCKING[command[0].upper()] % len(command)])
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds < math.inf else None
+
+
+def _read_with(frame: Frame, read: Reader | None) -> Frame:
+    _, value = frame
+    changed = value if read is None else read(value)
+    if changed is value:
+        return frame
+    return b":%d\r\n" % changed, changed  # the only replies that are changed are of TTL's family

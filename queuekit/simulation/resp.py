@@ -20,6 +20,10 @@ class NotRedisError(ValueError):
     """What a client sent is no command of Redis's protocol."""
 
 
+Frame = tuple[bytes, Any]
+"The bytes of a reply, and what they say."
+
+
 class _Incomplete(Exception):  # noqa: N818 (a signal between two methods)
     """More bytes are needed."""
 
@@ -31,6 +35,11 @@ class Splitter:
         self._buffer = bytearray()
         self._at = 0
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether it holds the beginning of something."""
+        return bool(self._buffer)
+
     def commands(self, data: bytes) -> list[list[bytes]]:
         """The commands that are complete with this data.
 
@@ -38,24 +47,52 @@ class Splitter:
             NotRedisError: the client speaks something else.
         """
         self._buffer += data
-        if self._buffer and self._buffer[0] != 0x2A:  # "*"
+        commands: list[list[bytes]] = []
+        try:
+            while self._buffer:
+                self._at = 0
+                commands.append(self._command())
+                del self._buffer[: self._at]
+        except _Incomplete:
+            pass
+        return commands
+
+    def _command(self) -> list[bytes]:
+        """An array of strings. Apart from `_value`, since every command of a simulation comes here."""
+        count = self._length(0x2A)  # "*"
+        if count < 1:
             raise NotRedisError(bytes(self._buffer[:40]))
-        return list(self._values())
+        return [self._bytes(self._length(0x24)) for _ in range(count)]  # "$"
+
+    def _length(self, kind: int) -> int:
+        if len(self._buffer) <= self._at:
+            raise _Incomplete
+        if self._buffer[self._at] != kind:
+            raise NotRedisError(bytes(self._buffer[self._at : self._at + 40]))
+        try:
+            return int(self._line()[1:])
+        except ValueError as error:
+            raise NotRedisError(bytes(self._buffer[:40])) from error
 
     def replies(self, data: bytes) -> list[Any]:
         """The replies that are complete with this data."""
-        self._buffer += data
-        return list(self._values())
+        return [value for _, value in self.frames(data)]
 
-    def _values(self) -> Iterator[Any]:
+    def frames(self, data: bytes) -> list[Frame]:
+        """The same, each with its bytes as they came: what is passed on need not be encoded anew."""
+        self._buffer += data
+        return list(self._frames())
+
+    def _frames(self) -> Iterator[Frame]:
         while self._buffer:
             self._at = 0
             try:
                 value = self._value()
             except _Incomplete:
                 return
+            raw = bytes(self._buffer[: self._at])
             del self._buffer[: self._at]
-            yield value
+            yield raw, value
 
     def _line(self) -> bytes:
         end = self._buffer.find(b"\r\n", self._at)
@@ -78,7 +115,12 @@ class Splitter:
         parse = _PARSERS.get(line[:1])
         if parse is None:
             raise NotRedisError(line[:40])
-        return parse(self, line[1:])
+        try:
+            return parse(self, line[1:])
+        except NotRedisError:
+            raise
+        except ValueError as error:  # a length that is no number
+            raise NotRedisError(line[:40]) from error
 
     def _many(self, number: bytes) -> list[Any] | None:
         count = int(number)
@@ -101,6 +143,7 @@ _PARSERS: Mapping[bytes, Callable[[Splitter, bytes], Any]] = {
     b"-": lambda _, text: Error(text.decode("utf-8", "replace")),
     b":": lambda _, text: int(text),
     b"$": Splitter._bulk,
+    b"!": lambda self, size: Error((self._bulk(size) or b"").decode("utf-8", "replace")),
     b"=": lambda self, size: (self._bulk(size) or b"")[4:],
     b"*": Splitter._many,
     b"~": Splitter._many,
@@ -111,6 +154,21 @@ _PARSERS: Mapping[bytes, Callable[[Splitter, bytes], Any]] = {
     b",": lambda _, text: float(text),
     b"(": lambda _, text: int(text),
 }
+
+
+def is_push(raw: bytes) -> bool:
+    """Whether a RESP3 server sent this unasked, so that it answers no command."""
+    return raw.startswith(b">")
+
+
+def items(raw: bytes) -> list[Frame]:
+    """The elements of an array reply, each with its bytes."""
+    return Splitter().frames(raw[raw.index(b"\r\n") + 2 :])
+
+
+def encode_error(message: str) -> bytes:
+    """An error reply. A line break would end it early, and all that follows be misread."""
+    return b"-" + " ".join(message.splitlines()).encode() + b"\r\n"
 
 
 def encode_command(words: list[bytes]) -> bytes:

@@ -8,6 +8,8 @@ fakeredis as it comes:
   is gone takes nothing with it;
 - replies reach clients in one order: first whoever sent the command, then the others by the age of
   their connections;
+- messages are pushes under RESP3, and a subscriber may send any command there;
+- an error keeps its code and stays on one line;
 - INFO answers; scripts are compiled once.
 """
 
@@ -16,9 +18,22 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
-from collections.abc import Callable
+import importlib.metadata
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
+
+from queuekit.errors import MissingDependencyError
+
+# Before anything of fakeredis's is imported: another version may lack the names below.
+if not importlib.metadata.version("fakeredis").startswith("2.40."):
+    raise MissingDependencyError(
+        f"fakeredis {importlib.metadata.version('fakeredis')} is installed, and the embedded Redis "
+        "needs fakeredis>=2.40,<2.41.\n"
+        "  It builds on fakeredis's inner classes, which change from one minor version to the next.\n"
+        "  pip install 'queuekit[testing]', or use backend 'server' (a real one)."
+    )
 
 import fakeredis
 import redis.asyncio
@@ -27,10 +42,13 @@ from fakeredis._clients._tcp_server import encode_reply
 from fakeredis._command_args_parsing import Timeout
 from fakeredis._commands import COMMANDS_WITH_SUB, Signature
 from fakeredis._core import CommandItem
+from fakeredis._core._database import Database
 from fakeredis._helpers import NoResponse, SimpleError, casematch, decode_command_bytes
 from fakeredis._socket import AsyncFakeSocket
 from fakeredis.commands_mixins import scripting_mixin
+from fakeredis.model import XStream, ZSet
 
+from queuekit.simulation.resp import Splitter, encode_error
 from queuekit.simulation.wire import HANDSHAKES, Scripts, Wire
 
 VERSION = (7, 4)
@@ -50,13 +68,60 @@ _INFO = (
 )
 
 
+_WAITS_FOR: dict[bytes, type] = {b"BZ": ZSet, b"XR": XStream}
+"What a blocking command waits for, by how its name begins; all others wait for lists."
+
+_COMMANDS_OF_SUBSCRIBERS = AsyncFakeSocket.ACCEPTED_COMMANDS_WHILE_PUBSUB
+"Under RESP2; RESP3 has no such limit."
+
+
 @dataclass
 class _Parked:
-    """A blocked command: how to try it again, and what it answers when its time is over."""
+    """A blocked command: where it waits, how to try it again, and how its answer is shaped."""
 
+    database: Database
+    keys: frozenset[bytes]
+    kind: type
+    "What a key must hold to serve it."
     attempt: Callable[[bool], Any]
     shape: Callable[[Any], Any] | None
     timer: asyncio.TimerHandle | None
+
+    def may_be_served(self, database: Database, key: bytes | None) -> bool:
+        """Whether to try again after a write there.
+
+        Redis tries a wait only while the written key holds something for it. One that would have to
+        turn to another of its keys has no right to it yet: somebody may have waited longer there.
+        """
+        if self.database is not database:
+            return False
+        if key is None:
+            return True
+        item = database.get(key) if key in self.keys else None
+        return item is not None and isinstance(item.value, self.kind)
+
+
+class _Database(Database):
+    """Tells which keys were written, in that order; fakeredis wakes everybody, in none."""
+
+    def __init__(self, server: EmbeddedServer) -> None:
+        super().__init__(server.fake.lock)
+        self._embedded = server
+
+    def notify_watch(self, key: bytes) -> None:
+        for connection in self._watches.get(key, ()):
+            connection.notify_watch()
+        self._embedded.written[self, key] = None
+
+    def wake_all(self) -> None:
+        """Called for CLIENT UNBLOCK."""
+        self._embedded.written[self, None] = None
+
+    def __hash__(self) -> int:
+        return id(self)  # of a mapping that is a place; no order follows from it
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
 
 
 class EmbeddedServer:
@@ -64,6 +129,10 @@ class EmbeddedServer:
 
     def __init__(self) -> None:
         self.fake = fakeredis.FakeServer(version=VERSION)
+        databases: Any = self.fake.dbs
+        databases.default_factory = functools.partial(_Database, self)
+        self.written: dict[tuple[_Database, bytes | None], None] = {}
+        "Keys written since waits were last tried; None stands for all of a database."
         self.connections: list[Connection] = []
         self.parked: dict[Connection, _Parked] = {}
         "Oldest first: whoever waits longest is served first."
@@ -78,15 +147,13 @@ class EmbeddedServer:
             connection.flush()
 
     def _serve_parked(self) -> None:
-        served = True
-        while served:
-            served = False
-            for connection, parked in list(self.parked.items()):
-                with self.fake.lock:
-                    result = parked.attempt(False)
-                if result is not None:
-                    connection.unpark(result if parked.shape is None else parked.shape(result))
-                    served = True
+        """As Redis: key by key as they were written, and at each the oldest wait first."""
+        while self.written:
+            written, self.written = self.written, {}
+            for database, key in written:
+                for connection, parked in list(self.parked.items()):
+                    if parked.may_be_served(database, key):
+                        connection.try_again(parked)
 
 
 class Connection(AsyncFakeSocket):
@@ -99,6 +166,9 @@ class Connection(AsyncFakeSocket):
         self._outbox: list[tuple[bytes, Any, bool]] = []
         self._backlog: list[list[bytes]] = []
         self._traced = True
+        self._answer: Any = None
+        "The latest answer to a command; what else is sent is a push."
+        self._fields: list[bytes] = []
         info = {"protocol_version": 2, "addr": f"simulated:{wire.number}", "laddr": "simulated:0"}
         super().__init__(server.fake, 0, None, client_class=redis.asyncio.Redis, client_info=info)
         server.connections.append(self)
@@ -112,6 +182,7 @@ class Connection(AsyncFakeSocket):
         self._run(command)
 
     def _run(self, fields: list[bytes]) -> None:
+        self._fields = fields
         self._traced = fields[0].upper() not in HANDSHAKES
         if fields[0].upper() == b"INFO":
             self.put_response(_INFO)
@@ -125,16 +196,38 @@ class Connection(AsyncFakeSocket):
         self._traced = True
         self.embedded.after_command(self)
 
+    def _run_command(self, func: Any, sig: Any, args: list[Any], from_script: bool) -> Any:
+        limited = self._client_info.protocol_version == 2
+        if limited or not self._pubsub or sig.name in _COMMANDS_OF_SUBSCRIBERS:
+            return super()._run_command(func, sig, args, from_script)
+        subscriptions, self._pubsub = self._pubsub, 0
+        try:
+            return super()._run_command(func, sig, args, from_script)
+        finally:
+            self._pubsub = subscriptions
+
+    def _decode_error(self, error: SimpleError) -> Any:
+        """As it is; fakeredis makes an exception of redis-py's of it, which has lost its code."""
+        return error
+
+    def _decode_result(self, result: Any) -> Any:
+        self._answer = super()._decode_result(result)
+        return self._answer
+
     def put_response(self, msg: Any) -> None:
-        if isinstance(msg, SimpleError):
-            msg = self._decode_error(msg)
         protocol = self._client_info.protocol_version
-        data = encode_reply(msg, protocol, nested=type(msg) is bytes)
+        if isinstance(msg, SimpleError):
+            data = encode_error(msg.value)
+        else:
+            data = encode_reply(msg, protocol, nested=type(msg) is bytes)
+        if protocol == 3 and isinstance(msg, list) and msg is not self._answer:
+            data = b">" + data[1:]
         self._outbox.append((data, _plain(msg, data), self._traced))
 
     def flush(self) -> None:
+        """Send what there is: an answer, then messages that the command sent to its own connection."""
         outbox, self._outbox = self._outbox, []
-        for data, value, traced in outbox:
+        for data, value, traced in sorted(outbox, key=lambda reply: reply[0].startswith(b">")):
             self.wire.reply(data, value, traced=traced)
 
     # -- blocking
@@ -150,9 +243,25 @@ class Connection(AsyncFakeSocket):
             return result if shape is None else shape(result)
         # The timer is upkeep exactly when the client's wait is: it inherits the client's context.
         timer = asyncio.get_running_loop().call_later(timeout, self._expire) if timeout else None
-        self.embedded.parked[self] = _Parked(func, shape, timer)
+        kind = _WAITS_FOR.get(self._fields[0][:2].upper(), list)
+        keys = frozenset(_awaited(self._fields))
+        self.embedded.parked[self] = _Parked(self._db, keys, kind, func, shape, timer)
         self._blocked = True
         return NoResponse()
+
+    def try_again(self, parked: _Parked) -> None:
+        """A key that it may wait on was written, or CLIENT UNBLOCK was sent."""
+        try:
+            ended = self._unblock_reason is not None
+            if ended:
+                self._take_unblock_reason()
+            with self.embedded.fake.lock:
+                result = None if ended else parked.attempt(False)
+            if result is None and not ended:
+                return
+            self.unpark(result if parked.shape is None else parked.shape(result))
+        except SimpleError as error:  # the target of a move is no list, or UNBLOCK with ERROR
+            self.unpark(error)
 
     def _expire(self) -> None:
         parked = self.embedded.parked.get(self)
@@ -177,12 +286,15 @@ class Connection(AsyncFakeSocket):
             if self in self.embedded.parked:
                 self._backlog = backlog[index:]
                 return
+            if self not in self.embedded.connections:
+                return
             self._run(fields)
 
     def close(self) -> None:
         parked = self.embedded.parked.pop(self, None)
         if parked is not None and parked.timer is not None:
             parked.timer.cancel()
+        self._backlog.clear()
         if self in self.embedded.connections:
             self.embedded.connections.remove(self)
             self._cleanup(self.embedded.fake)
@@ -196,6 +308,13 @@ class Connection(AsyncFakeSocket):
     def _blmove(self, *args: Any) -> Any:
         *keys_and_ends, timeout = args
         return self._blocking(timeout, functools.partial(_move, self, *keys_and_ends))
+
+    def _ttl(self, key: CommandItem, scale: float) -> int:
+        """As Redis rounds; fakeredis has half a second as 0, and one and a half as 2."""
+        if key.value is None or key.expireat is None:
+            return -2 if key.value is None else -1
+        left_ms = round((key.expireat - self._db.time) * 1000)
+        return left_ms if scale == 1000.0 else (left_ms + 500) // 1000
 
     # -- scripts
 
@@ -219,7 +338,8 @@ class Connection(AsyncFakeSocket):
         except SimpleError as error:
             raise SimpleError(error.value) from None
         except scripting_mixin.LUA_MODULE.LuaError as error:
-            raise SimpleError(msgs.SCRIPT_ERROR_MSG.format(sha, error)) from None
+            first = str(error).split("\n", 1)[0]  # the rest is a stack of Lua's
+            raise SimpleError(msgs.SCRIPT_ERROR_MSG.format(sha, first)) from None
         finally:
             self._script_resp = None
             self._fieldsets = fieldsets
@@ -255,18 +375,24 @@ class Connection(AsyncFakeSocket):
         return self._convert_redis_result(lua_runtime, result)
 
 
+def _awaited(fields: list[bytes]) -> list[bytes]:
+    """The keys that a blocking command waits on; the target of a move is none of them."""
+    name = fields[0].upper()
+    if name in (b"BLPOP", b"BRPOP", b"BZPOPMIN", b"BZPOPMAX"):
+        return fields[1:-1]
+    if name in (b"BLMPOP", b"BZMPOP"):
+        return fields[3 : 3 + int(fields[2])]
+    if name in (b"XREAD", b"XREADGROUP"):
+        keys_and_ids = fields[[word.upper() for word in fields].index(b"STREAMS") + 1 :]
+        return keys_and_ids[: len(keys_and_ids) // 2]
+    return fields[1:2]
+
+
 def _plain(value: Any, data: bytes) -> Any:
-    """What a reply means, as a client of a real server would read it."""
-    if isinstance(value, Exception):
-        return Exception(data[1:-2].decode("utf-8", "replace"))
-    if isinstance(value, list | tuple):
-        return [
-            Exception(str(item)) if isinstance(item, Exception) else _plain(item, b"")
-            for item in value
-        ]
-    if isinstance(value, str):
-        return value.encode()
-    return value
+    """What a reply means to whoever reads its bytes, as the trace of a real server shows it."""
+    if value is None or isinstance(value, bytes):
+        return value
+    return Splitter().replies(data)[0]
 
 
 def _move(
@@ -304,14 +430,14 @@ class EmbeddedNetwork:
         self.server = EmbeddedServer()
         self.scripts = Scripts()
         self.wires: list[Wire] = []
+        self.numbers: Iterator[int] = itertools.count(1)
 
     def connect(self, protocol: asyncio.BaseProtocol, address: str) -> asyncio.Transport:
         """A connection to the Redis."""
-        wire = Wire(self._loop, protocol, address, len(self.wires) + 1, self.scripts)
+        wire = Wire(self._loop, protocol, address, self)
         wire.peer = Connection(self.server, wire)
-        self.wires.append(wire)
         return wire
 
     def close(self) -> None:
-        for wire in self.wires:
+        for wire in list(self.wires):
             wire.abort()

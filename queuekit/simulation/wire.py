@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Protocol
 
@@ -53,6 +53,10 @@ class Network(Protocol):
     """What connections of a simulation lead to."""
 
     scripts: Scripts
+    wires: list[Wire]
+    "The open ones, oldest first."
+    numbers: Iterator[int]
+    "Of connections, from 1."
 
     def connect(self, protocol: asyncio.BaseProtocol, address: str) -> asyncio.Transport:
         """A new connection to an address."""
@@ -86,7 +90,7 @@ class Scripts:
     def words(self, command: list[bytes]) -> tuple[str, ...]:
         """A command as the trace shows it."""
         name = command[0].upper()
-        if name in (b"EVALSHA", b"EVALSHA_RO"):
+        if name in (b"EVALSHA", b"EVALSHA_RO") and len(command) > 1:
             script = self._names.get(command[1].lower(), "script")
             return (name.decode(), script, *map(text, command[2:]))
         sha = self.learn(command)
@@ -105,24 +109,21 @@ class Wire(asyncio.Transport):
         loop: asyncio.AbstractEventLoop,
         protocol: asyncio.BaseProtocol,
         address: str,
-        number: int,
-        scripts: Scripts,
+        network: Network,
     ) -> None:
+        number = next(network.numbers)
         super().__init__({"peername": (address, 0), "sockname": ("simulated", number)})
         self.number = number
         self.peer: Peer | None = None
         self._loop = loop
         self._protocol: Any = protocol
         self._address = address
-        self._scripts = scripts
+        self._network = network
         self._splitter = Splitter()
         self._closed = False
-        self._hop: Callable[..., None] = getattr(loop, "hop", self._plain_hop)
-
-    def _plain_hop(self, hop: Hop, deliver: Callable[[], None], *, traced: bool = True) -> None:
-        """On a loop of asyncio's own (`fakeredis://` in real time)."""
-        del hop, traced
-        self._loop.call_soon(deliver)
+        network.wires.append(self)
+        self._hop: Callable[..., None] | None = getattr(loop, "hop", None)
+        "None on a loop of asyncio's own (`fakeredis://` in real time): nobody watches or traces there."
 
     # -- towards the server
 
@@ -141,11 +142,16 @@ class Wire(asyncio.Transport):
             )
             return
         for command in commands:
-            traced = command[0].upper() not in HANDSHAKES
-            words = self._scripts.words(command) if traced else (command[0].decode("latin-1"),)
-            self._hop(
-                Hop(self.number, "request", words), partial(self._request, command), traced=traced
-            )
+            self._send(command)
+
+    def _send(self, command: list[bytes]) -> None:
+        deliver = partial(self._request, command)
+        if self._hop is None:
+            self._loop.call_soon(deliver)
+            return
+        traced = command[0].upper() not in HANDSHAKES
+        words = self._network.scripts.words(command) if traced else (text(command[0]),)
+        self._hop(Hop(self.number, "request", words), deliver, traced=traced)
 
     def writelines(self, list_of_data: Any) -> None:
         self.write(b"".join(list_of_data))
@@ -163,6 +169,9 @@ class Wire(asyncio.Transport):
 
     def reply(self, data: bytes, value: Any, *, traced: bool) -> None:
         """Called by the peer: bytes for the client, and what they mean."""
+        if self._hop is None:
+            self._loop.call_soon(self._receive, data)
+            return
         hop = Hop(self.number, "reply", (text(value),) if traced else ())
         self._hop(hop, partial(self._receive, data), traced=traced)
 
@@ -185,6 +194,7 @@ class Wire(asyncio.Transport):
         if self._closed:
             return
         self._closed = True
+        self._network.wires.remove(self)
         if self.peer is not None:
             self.peer.close()
         if not self._loop.is_closed():

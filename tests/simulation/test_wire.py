@@ -136,9 +136,11 @@ async def test_a_connection_that_is_cut_is_an_error_for_the_client_and_not_retri
     r = client()
     await r.incr("n")
 
+    (wire,) = simulation.loop.network.wires
+
     def cut(event):
         if isinstance(event, Hop) and event.direction == "reply" and event.words == ("2",):
-            simulation.loop.network.wires[0].cut()
+            wire.cut()
 
     simulation.observe(cut)
     with pytest.raises(redis.exceptions.ConnectionError):

@@ -1,0 +1,359 @@
+"""What was once different on the embedded Redis and on a real server, or wrong on one of them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from queuekit.simulation import Hop
+
+
+@pytest.fixture
+def queuekit_config(on_each_backend):
+    return on_each_backend
+
+
+@pytest.fixture(params=[2, 3])
+def client(request, simulation):
+    clients = []
+
+    def make(**options):
+        clients.append(
+            redis.asyncio.Redis(
+                host="h",
+                protocol=request.param,
+                retry=Retry(NoBackoff(), 0),
+                socket_timeout=None,
+                **options,
+            )
+        )
+        return clients[-1]
+
+    make.protocol = request.param
+    yield make
+    for one in clients:
+        simulation.run(one.aclose())
+
+
+@pytest.fixture
+def replies(simulation):
+    seen = []
+    simulation.observe(
+        lambda event: (
+            seen.append(event.words)
+            if isinstance(event, Hop) and event.direction == "reply" and event.words
+            else None
+        )
+    )
+    return seen
+
+
+async def test_a_blocked_read_of_a_sorted_set_answers_with_its_score(client):
+    task = asyncio.create_task(client().bzpopmin(["z"], 5))
+    await asyncio.sleep(1)
+    await client().zadd("z", {"member": 1.5})
+    assert list(await task) == [b"z", b"member", 1.5]
+
+
+async def test_a_score_is_traced_as_the_server_writes_it(client, replies):
+    task = asyncio.create_task(client().bzpopmin(["z"], 5))
+    await asyncio.sleep(1)
+    await client().zadd("z", {"member": 1})
+    await task
+    assert replies[-1] == (("[z member 1]",) if client.protocol == 2 else ("[z member 1.0]",))
+
+
+async def test_each_channel_is_confirmed_by_a_reply_of_its_own(client, replies):
+    pubsub = client().pubsub()
+    await pubsub.subscribe("a", "b")
+    for _ in range(2):
+        await pubsub.get_message(timeout=1)
+    assert replies == [("[subscribe a 1]",), ("[subscribe b 2]",)]
+    await pubsub.aclose()
+
+
+async def test_a_large_value_arrives_whole_in_one_hop(client, replies):
+    r = client()
+    await r.set("large", b"x" * 300_000)
+    replies.clear()
+    assert len(await r.get("large")) == 300_000
+    assert len(replies) == 1
+
+
+@pytest.mark.parametrize("wait_first", [True, False])
+async def test_a_large_job_is_taken_whole_by_a_blocking_read(client, wait_first):
+    r, large = client(), b"x" * 1_000_000
+    if not wait_first:
+        await r.rpush("q", large)
+    task = asyncio.create_task(client().blpop(["q"], 5))
+    await asyncio.sleep(1)
+    if wait_first:
+        await r.rpush("q", large)
+    assert list(await task) == [b"q", large]
+
+
+async def test_many_messages_at_once_all_arrive_at_that_moment(client):
+    pubsub = client().pubsub()
+    await pubsub.subscribe("news")
+    await pubsub.get_message(timeout=1)
+    await client().eval(
+        "for n = 1, 300 do redis.call('PUBLISH', 'news', string.rep('x', 1000)) end", 0
+    )
+    heard = [await pubsub.get_message(timeout=0) for _ in range(300)]
+    assert all(message is not None for message in heard)
+    await pubsub.aclose()
+
+
+async def test_a_subscriber_of_resp3_may_publish_to_itself_and_has_its_answer_first(
+    client, replies
+):
+    pubsub = client().pubsub()
+    await pubsub.subscribe("news")
+    await pubsub.get_message(timeout=1)
+    await pubsub.connection.send_command("PUBLISH", "news", "x")
+    await asyncio.sleep(1)
+    expected = [("1",), ("[message news x]",)] if client.protocol == 3 else [("-ERR",)]
+    assert replies[1:] == expected
+
+
+async def test_messages_are_pushes_under_resp3_and_arrays_under_resp2(client, simulation):
+    pubsub = client().pubsub()
+    await pubsub.subscribe("news")
+    (wire,) = simulation.loop.network.wires
+    received, receive = [], wire._protocol.data_received
+    wire._protocol.data_received = lambda data: (received.append(data), receive(data))
+    await client().publish("news", "x")
+    await asyncio.sleep(1)
+    assert received[-1][:4] == (b">3\r\n" if client.protocol == 3 else b"*3\r\n")
+    await pubsub.aclose()
+
+
+async def test_a_script_that_fails_is_an_error_and_the_connection_goes_on(client):
+    r = client()
+    with pytest.raises(redis.exceptions.ResponseError, match="it broke"):
+        await r.eval("error('it broke')", 0)
+    assert await r.ping()
+
+
+async def test_an_error_of_a_scripts_own_keeps_its_code(client, replies):
+    with pytest.raises(redis.exceptions.ResponseError):
+        await client().eval("return redis.error_reply('MINE it is')", 0)
+    assert replies[-1] == ("-MINE",)
+
+
+async def test_waits_are_served_key_by_key_in_the_order_of_the_writes(client):
+    """The older wait is on the key that is written last; the younger takes what both could."""
+    older = asyncio.create_task(client().blpop(["k1"], 5))
+    await asyncio.sleep(0.1)
+    younger = asyncio.create_task(client().blpop(["k1", "k2"], 5))
+    await asyncio.sleep(0.1)
+    r = client()
+    await r.eval(
+        "redis.call('RPUSH', KEYS[2], 'y') redis.call('RPUSH', KEYS[1], 'x')", 2, "k1", "k2"
+    )
+    assert list(await younger) == [b"k1", b"x"]
+    assert await older is None
+    assert await r.lrange("k2", 0, -1) == [b"y"]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda r: r.rename("other", "awaited"),
+        lambda r: r.copy("other", "awaited"),
+        lambda r: r.lmove("other", "awaited"),
+        lambda r: r.eval("return redis.call('RPUSH', KEYS[1], 'x')", 1, "awaited"),
+        lambda r: r.sort("other", by="nosort", store="awaited"),
+    ],
+)
+async def test_whatever_writes_a_list_serves_who_waits_on_it(client, write):
+    r = client()
+    await r.rpush("other", "x")
+    task = asyncio.create_task(client().blpop(["awaited"], 5))
+    await asyncio.sleep(1)
+    await write(r)
+    assert list(await task) == [b"awaited", b"x"]
+
+
+async def test_a_wait_whose_target_is_no_list_ends_with_an_error_and_takes_nothing(client):
+    r = client()
+    task = asyncio.create_task(client().blmove("source", "target", 5))
+    await asyncio.sleep(1)
+    await r.set("target", "text")
+    assert await r.rpush("source", "job") == 1
+    with pytest.raises(redis.exceptions.ResponseError, match="WRONGTYPE"):
+        await task
+    assert await r.lrange("source", 0, -1) == [b"job"]
+
+
+async def test_a_wait_is_ended_by_client_unblock(client):
+    waiting, r = client(single_connection_client=True), client()
+    number = await waiting.client_id()
+    task = asyncio.create_task(waiting.blpop(["q"], 0))
+    await asyncio.sleep(1)
+    assert await r.client_unblock(number)
+    assert await task is None
+
+
+@pytest.mark.parametrize("timeout", ["-1", "soon"])
+async def test_a_wait_for_an_impossible_time_is_refused_at_once(client, timeout):
+    with pytest.raises(redis.exceptions.ResponseError, match="timeout is"):
+        await client().execute_command("BLPOP", "q", timeout)
+
+
+async def test_what_was_sent_behind_a_wait_is_not_run_when_its_client_is_gone(simulation, client):
+    r = client()
+    await r.ping()
+    pipe = client().pipeline(transaction=False)
+    pipe.execute_command("BLPOP", "q", 0)
+    pipe.execute_command("SET", "a", 1)
+    task = asyncio.create_task(pipe.execute())
+    await asyncio.sleep(1)
+    simulation.loop.network.wires[-1].cut()
+    with pytest.raises(redis.exceptions.ConnectionError):
+        await task
+    await r.rpush("q", "job")
+    assert await r.lrange("q", 0, -1) == [b"job"]
+    assert await r.get("a") is None
+
+
+async def test_a_wait_on_two_keys_does_not_overtake_on_the_second(client):
+    """A move empties the first key and fills the second, where somebody has waited longer."""
+    older = asyncio.create_task(client().blpop(["second"], 5))
+    await asyncio.sleep(0.1)
+    mover = asyncio.create_task(client().blmove("first", "second", 5))
+    await asyncio.sleep(0.1)
+    younger = asyncio.create_task(client().blpop(["first", "second"], 5))
+    await asyncio.sleep(0.1)
+    await client().rpush("first", "job")
+    assert await mover == b"job"
+    assert list(await older) == [b"second", b"job"]
+    assert await younger is None
+
+
+async def test_the_target_of_a_move_is_not_waited_on(client):
+    """A write to the younger wait's target must not let it overtake on its source."""
+    r = client()
+    await r.rpush("target", "a", "b")
+    older = asyncio.create_task(client().brpop(["source"], 5))
+    await asyncio.sleep(0.1)
+    younger = asyncio.create_task(client().blmove("source", "target", 5))
+    await asyncio.sleep(0.1)
+    assert await r.lmove("target", "source") == b"a"
+    assert list(await older) == [b"source", b"a"]
+    assert await younger is None
+
+
+async def test_a_wait_goes_on_when_its_key_becomes_something_else(client):
+    r = client()
+    task = asyncio.create_task(client().bzpopmin(["z"], 5))
+    await asyncio.sleep(1)
+    await r.set("z", "text")
+    await r.delete("z")
+    await r.zadd("z", {"member": 1})
+    assert list(await task) == [b"z", b"member", 1.0]
+
+
+async def test_closed_connections_are_forgotten(simulation, client):
+    for _ in range(5):
+        r = client()
+        await r.ping()
+        await r.aclose()
+    await asyncio.sleep(0)
+    assert simulation.loop.network.wires == []
+
+
+# -- expiry
+
+
+async def test_a_key_that_was_written_anew_has_lost_its_end(client):
+    r = client()
+    for key in "abc":
+        await r.set(key, 1, ex=10)
+    await r.set("a", 2)
+    await r.mset({"b": 2})
+    await r.eval("return redis.call('SET', KEYS[1], '2')", 1, "c")
+    await asyncio.sleep(11)
+    assert [await r.get(key) for key in "abc"] == [b"2", b"2", b"2"]
+
+
+@pytest.mark.parametrize(("left_ms", "ttl"), [(499, 0), (500, 1), (1499, 1), (1500, 2), (2500, 3)])
+async def test_the_time_left_is_rounded_to_the_nearest_second(client, left_ms, ttl):
+    r = client()
+    await r.set("k", 1, px=left_ms)
+    assert [await r.pttl("k"), await r.ttl("k")] == [left_ms, ttl]
+
+
+async def test_a_renamed_key_takes_its_end_along(client):
+    r = client()
+    await r.set("old", 1, ex=10)
+    await r.rename("old", "new")
+    assert await r.ttl("new") == 10
+    await asyncio.sleep(11)
+    assert await r.exists("new") == 0
+
+
+async def test_keys_of_one_name_in_two_databases_end_apart(client):
+    one, other = client(db=1), client(db=0)
+    await one.set("k", 1, ex=10)
+    await other.set("k", 1)
+    await asyncio.sleep(11)
+    assert [await one.get("k"), await other.get("k")] == [None, b"1"]
+
+
+async def test_expiry_works_inside_a_transaction(client):
+    r = client()
+    await r.set("k", 1, ex=10)
+    async with r.pipeline(transaction=True) as pipe:
+        pipe.ttl("k").set("j", 1.5, ex=5).getex("k", ex=20).ttl("k").zadd("z", {"a": 1.5})
+        pipe.zscore("z", "a").hgetall("nothing").persist("k").ttl("k")
+        assert await pipe.execute() == [10, True, b"1", 20, 1, 1.5, {}, True, -1]
+    await asyncio.sleep(6)
+    assert [await r.exists("j"), await r.exists("k")] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [
+        ({"nx": True}, 10),  # it is there: nothing is set
+        ({"xx": True}, 100),
+        ({"get": True}, 100),
+        ({"get": True, "nx": True}, 10),
+        ({"get": True, "xx": True}, 100),
+    ],
+)
+async def test_a_set_that_is_not_done_changes_no_end(client, options, left):
+    r = client()
+    await r.set("k", 1, ex=10)
+    await r.set("k", 2, ex=100, **options)
+    assert await r.ttl("k") == left
+    await asyncio.sleep(11)
+    assert await r.exists("k") == (left == 100)
+
+
+async def test_conditions_of_expire_are_kept(client):
+    r = client()
+    await r.set("k", 1)
+    assert not await r.expire("k", 10, xx=True)
+    assert await r.expire("k", 10, nx=True)
+    assert not await r.expire("k", 20, nx=True)
+    assert not await r.expire("k", 5, gt=True)
+    assert await r.expire("k", 5, lt=True)
+    assert await r.ttl("k") == 5
+
+
+async def test_an_end_that_is_past_ends_the_key_and_a_wrong_one_is_an_error(client):
+    r = client()
+    await r.set("k", 1)
+    assert await r.expire("k", -1)
+    assert await r.get("k") is None
+    await r.set("k", 1)
+    assert await r.pexpireat("k", 1)
+    assert await r.get("k") is None
+    for command in ("SET k 1 EX 0", "EXPIRE k soon", "SETEX k x 1", "GETEX k EX"):
+        with pytest.raises(redis.exceptions.ResponseError):
+            await r.execute_command(*command.split())
