@@ -15,7 +15,7 @@ from rich.table import Table
 
 from queuekit.simulation import JobRecord, Simulation
 from scenarios.shop import tasks
-from scenarios.shop.week import week
+from scenarios.shop.week import VISITS_A_DAY, week
 
 START = datetime(2030, 1, 7, tzinfo=UTC)
 "A Monday."
@@ -87,6 +87,12 @@ def _story(console: Console, simulation: Simulation) -> None:
             f"  {_stamp(export.enqueued_ms)}  [cyan]export_orders[/] ran {minutes:g} min and gave "
             f"{len(export.updates)} signs of life"
         )
+    reminders = sum(record.function == "remind" for record in simulation.journal)
+    visits = 7 * VISITS_A_DAY
+    console.print(
+        f"  {visits} visits without an order, {reminders} reminders: "
+        f"{visits - reminders} times one was on its way already, under the same key"
+    )
     nights = ", ".join(f"{_when(tick.tick_ms):%a %H:%M}" for tick in simulation.journal.ticks)
     console.print(f"  nightly [cyan]clean_up[/] by cron: {nights}")
 
