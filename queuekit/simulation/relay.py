@@ -211,13 +211,20 @@ class Relay:
     def poll(self) -> None:
         """Pass on what the server sent unasked: the end of a blocking read, messages."""
         with self._reset_on_loss():
-            # One answer fits into a unix socket's buffer, or its beginning tells of the rest; of many
-            # messages the last may still be in the server's hands.
-            prompt = self.parked and self._link.is_local
-            self._pushed(self._link.frames_waiting() if prompt else self._late_frames())
+            # Inside MULTI nothing of ours may be sent on this connection: it would join the transaction.
+            at_hand = self._link.is_local or self._queued is not None
+            self._pushed(self._frames_at_hand() if at_hand else self._late_frames())
+
+    def _frames_at_hand(self) -> list[Frame]:
+        """All that the server has to say, behind a fence on the control connection."""
+        frames = self._link.frames_waiting()
+        while self._link.was_full:
+            self._network.control.ask(b"PING")
+            frames += self._link.frames_waiting()
+        return frames
 
     def _late_frames(self) -> list[Frame]:
-        """The same where a fence on another connection proves nothing: one on this connection does."""
+        """The same from a server across a network, where a fence elsewhere proves nothing."""
         if self.parked:
             clients: bytes = self._network.control.ask(b"CLIENT", b"LIST", b"ID", b"%d" % self._id)
             flags = clients.partition(b" flags=")[2].partition(b" ")[0]

@@ -132,6 +132,21 @@ async def test_messages_are_pushes_under_resp3_and_arrays_under_resp2(client, si
     await pubsub.aclose()
 
 
+async def test_a_connection_that_has_subscribed_may_run_a_transaction(client, replies):
+    """What the relay sends to look for messages must never join it."""
+    pubsub, other = client().pubsub(), client()
+    await pubsub.subscribe("news")
+    for command in ("UNSUBSCRIBE news", "MULTI", "SET a 1"):
+        await pubsub.connection.send_command(*command.split())
+        await asyncio.sleep(1)
+    await other.publish("news", "x")
+    await pubsub.connection.send_command("EXEC")
+    await asyncio.sleep(1)
+    assert [words for words in replies if words != ("0",)][2:] == [("OK",), ("QUEUED",), ("[OK]",)]
+    assert await other.get("a") == b"1"
+    await pubsub.aclose()
+
+
 async def test_a_script_that_fails_is_an_error_and_the_connection_goes_on(client):
     r = client()
     with pytest.raises(redis.exceptions.ResponseError, match="it broke"):
