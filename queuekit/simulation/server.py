@@ -102,7 +102,7 @@ class _Parked:
 
 
 class _Database(Database):
-    """Tells which keys were written, in that order; fakeredis wakes everybody, in none."""
+    """Tells which keys came into being, in that order, as Redis does; fakeredis wakes all, in none."""
 
     def __init__(self, server: EmbeddedServer) -> None:
         super().__init__(server.fake.lock)
@@ -111,7 +111,16 @@ class _Database(Database):
     def notify_watch(self, key: bytes) -> None:
         for connection in self._watches.get(key, ()):
             connection.notify_watch()
-        self._embedded.written[self, key] = None
+        # Called before the write. What is a list now was one before: nobody waits on it, and to empty
+        # it serves nobody. A stream can be waited on while it is there.
+        item = self._dict.get(key)
+        if item is not None and not isinstance(item.value, list | ZSet):
+            self._embedded.written[self, key] = None
+
+    def __setitem__(self, key: bytes, value: Any) -> None:
+        if key not in self._dict:
+            self._embedded.written[self, key] = None
+        super().__setitem__(key, value)
 
     def wake_all(self) -> None:
         """Called for CLIENT UNBLOCK."""
@@ -132,7 +141,7 @@ class EmbeddedServer:
         databases: Any = self.fake.dbs
         databases.default_factory = functools.partial(_Database, self)
         self.written: dict[tuple[_Database, bytes | None], None] = {}
-        "Keys written since waits were last tried; None stands for all of a database."
+        "Keys that came into being since waits were last tried; None stands for all of a database."
         self.connections: list[Connection] = []
         self.parked: dict[Connection, _Parked] = {}
         "Oldest first: whoever waits longest is served first."
@@ -147,7 +156,7 @@ class EmbeddedServer:
             connection.flush()
 
     def _serve_parked(self) -> None:
-        """As Redis: key by key as they were written, and at each the oldest wait first."""
+        """As Redis: key by key as they came into being, and at each the oldest wait first."""
         while self.written:
             written, self.written = self.written, {}
             for database, key in written:

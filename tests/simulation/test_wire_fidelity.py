@@ -263,6 +263,26 @@ async def test_the_target_of_a_move_is_not_waited_on(client):
     assert await younger is None
 
 
+async def test_a_key_that_is_emptied_and_filled_again_comes_after_those_filled_before(client):
+    """Moves go source-to-second and first-to-source; the last two wait for what they bring."""
+    clients = [client() for _ in range(4)]
+    tasks = []
+    for wait in (
+        lambda r: r.blmove("source", "second", 5),
+        lambda r: r.blmove("first", "source", 5),
+        lambda r: r.blpop(["second"], 5),
+        lambda r: r.blpop(["second", "source"], 5),
+    ):
+        tasks.append(asyncio.create_task(wait(clients[len(tasks)])))
+        await asyncio.sleep(0.1)
+    async with client().pipeline(transaction=True) as pipe:
+        await pipe.rpush("source", "x").rpush("first", "y").execute()
+    moved, moved_too, older, younger = await asyncio.gather(*tasks)
+    assert [moved, moved_too] == [b"x", b"y"]
+    assert list(older) == [b"second", b"x"]
+    assert list(younger) == [b"source", b"y"]
+
+
 async def test_a_wait_goes_on_when_its_key_becomes_something_else(client):
     r = client()
     task = asyncio.create_task(client().bzpopmin(["z"], 5))
