@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from queuekit.job import Job
 
 
 class QueuekitError(Exception):
@@ -29,6 +32,26 @@ class NotSerializableError(QueuekitError, TypeError):
     """Arguments, meta or a result hold something that cannot be written down."""
 
 
+class UnreadableRecordError(QueuekitError, ValueError):
+    """A job's record is damaged, foreign, or of a newer format."""
+
+
+class SignatureError(UnreadableRecordError):
+    """A record is not signed as its queue asks for."""
+
+
+class QueueFullError(QueuekitError, RuntimeError):
+    """As many jobs wait in the queue as its `max_waiting` allows; nothing was stored."""
+
+
+class DuplicateJobError(QueuekitError, RuntimeError):
+    """An unfinished job has the key; `job` is that job. Nothing was stored."""
+
+    def __init__(self, message: str, job: Job) -> None:
+        super().__init__(message)
+        self.job = job
+
+
 class JobNotFoundError(QueuekitError, RuntimeError):
     """There is no job of that key: it never was, or its record has expired."""
 
@@ -46,7 +69,11 @@ class TaskTimeoutError(QueuekitError, TimeoutError):
 
 
 class TaskExitError(QueuekitError, RuntimeError):
-    """A task called `sys.exit()`."""
+    """A task called `sys.exit()`, or raised something else that ends programs."""
+
+
+class TaskArgumentsError(QueuekitError, TypeError):
+    """A job's arguments do not fit its task, so that no run of it can succeed."""
 
 
 class HeartbeatMissedError(QueuekitError, TimeoutError):

@@ -23,13 +23,16 @@ from queuekit import lifecycle
 from queuekit.environment import environment
 from queuekit.errors import (
     HeartbeatMissedError,
+    InvalidOptionError,
     NotSerializableError,
     QueuekitError,
+    TaskArgumentsError,
     TaskExitError,
     TaskFailure,
     TaskTimeoutError,
     UnknownFunctionError,
 )
+from queuekit.history import note_of
 from queuekit.job import Job, Status
 from queuekit.lifecycle import Event, RetryPolicy
 from queuekit.store.codec import encode_exception
@@ -51,8 +54,16 @@ TARGETS = {
     Event.FAILED: Status.FAILED,
     Event.RETRIED: Status.QUEUED,
     Event.RELEASED: Status.QUEUED,
+    Event.UNKNOWN: Status.QUEUED,
     Event.ABORTED: Status.ABORTED,
 }
+
+_CHARGES = {Event.FAILED: "failures", Event.RETRIED: "failures", Event.UNKNOWN: "unknown"}
+"The counter of a job that an end of its run raises."
+
+
+class _ResultError(Exception):
+    """What the task returned cannot be stored."""
 
 
 class Interrupted(Exception):  # noqa: N818 (a signal between two methods, not an error)
@@ -73,13 +84,34 @@ class Outcome:
     error: str = ""
     exception: BaseException | None = None
     delay_ms: int = 0
+    uncharged: bool = False
+    "A failure that was no run of the task."
 
 
 class Execution:
-    """One run of a job that this worker holds."""
+    """One run of a job that this worker holds.
 
-    def __init__(self, worker: Worker[Any], job: Job, previous: TaskFailure | None) -> None:
+    Args:
+        worker: who runs it.
+        job: what is run, with the proof of its claim.
+        previous: the failure of the attempt before.
+        unknown_tries: how often a worker put it back because it did not know its function.
+        alone: whether nothing else may run in this process meanwhile.
+    """
+
+    def __init__(
+        self,
+        worker: Worker[Any],
+        job: Job,
+        previous: TaskFailure | None,
+        *,
+        unknown_tries: int = 0,
+        alone: bool = False,
+    ) -> None:
         self.job = job
+        self.alone = alone
+        self._unknown_tries = unknown_tries
+        self._abandoned = False
         self.lease_end = environment().monotonic() + worker.lease_s
         "On this process's monotonic clock; each renewal moves it."
         self._worker = worker
@@ -115,48 +147,74 @@ class Execution:
 
     async def _attempt(self) -> Outcome:
         try:
-            function = self._function()
+            function = self._worker.functions.get(self.job.function)
+            if function is None:
+                return self._unknown()
             await self._guarded(self._before(), limited=False)
             result = await self._guarded(self._call(function), limited=True)
             return Outcome(Event.COMPLETED, result=self._encoded(result))
         except Interrupted as interrupted:
             return Outcome(interrupted.event, error=interrupted.reason)
-        except NotSerializableError as error:
+        except _ResultError as error:
             # The task has run and may have done its work: it is not run again for its answer.
-            return Outcome(Event.FAILED, error=f"ran, but {error}", exception=error)
+            return Outcome(Event.FAILED, error=f"ran, but {error}", exception=error.__cause__)
+        except TaskArgumentsError as error:
+            # It would fail in each run.
+            return Outcome(Event.FAILED, error=_traceback_of(error), exception=error)
         except Exception as error:  # the task's own: its job is tried again, or fails
             return self._failed(error)
 
-    def _function(self) -> Callable[..., Any]:
-        function = self._worker.functions.get(self.job.function)
-        if function is None:
-            known = ", ".join(sorted(self._worker.names)) or "none"
-            raise UnknownFunctionError(
-                f"there is no function {self.job.function!r} in this worker.\n"
-                f"  It has: {known}.\n"
-                "  Pass the function in functions= of the worker, or enqueue one that it has."
-            )
-        return function
+    def _unknown(self) -> Outcome:
+        """Nobody here knows the function: another worker may, in the middle of a rolling deploy."""
+        tries = self._unknown_tries + 1
+        known = ", ".join(sorted(self._worker.names)) or "none"
+        error = UnknownFunctionError(
+            f"there is no function {self.job.function!r} in worker {self._worker.id}.\n"
+            f"  It has: {known}.\n"
+            "  Pass the function in functions= of the worker, or enqueue one that it has.\n"
+            f"  The job is put back for another worker ({tries} of {lifecycle.UNKNOWN_TRIES} times)."
+        )
+        logger.warning("job %r: %s", self.job.key, str(error).splitlines()[0])
+        if lifecycle.after_unknown(tries) is Status.FAILED:
+            return Outcome(Event.FAILED, error=str(error), exception=error, uncharged=True)
+        delay = lifecycle.unknown_delay_ms(tries)
+        return Outcome(Event.UNKNOWN, error=str(error), exception=error, delay_ms=delay)
 
     def _encoded(self, result: Any) -> bytes:
         if result is None:
             return b""
         try:
-            return self._worker.queue.codec.encode_value("result", result)
-        except ValueError as error:  # too large
-            raise NotSerializableError(str(error)) from error
+            return self._worker.queue.codec.encode_value("result", self.job.key, result)
+        except (NotSerializableError, InvalidOptionError) as error:
+            raise _ResultError(str(error)) from error
 
     async def _before(self) -> None:
         for hook in self._worker.before_process:
-            await call(hook, self._context)
+            await contained("before_process", hook, self._context)
 
     async def _call(self, function: Callable[..., Any]) -> Any:
         await self._show("started", attempt=self.job.attempts)
+        arguments = self.job.kwargs or {}
         try:
-            return await call(function, self._context, **(self.job.kwargs or {}))
-        except SystemExit as error:
-            raise TaskExitError(
-                f"{self.job.function} called sys.exit({error.code!r}), which ends its run and not its worker"
+            return await contained(self.job.function, function, self._context, **arguments)
+        except TypeError as error:
+            self._check_arguments(function, error)
+            raise
+
+    def _check_arguments(self, function: Callable[..., Any], error: TypeError) -> None:
+        """Asked only after a TypeError: does the call itself not fit?"""
+        try:
+            signature = inspect.signature(function)
+        except (TypeError, ValueError):  # a builtin that tells nothing about itself
+            return
+        try:
+            signature.bind(self._context, **(self.job.kwargs or {}))
+        except TypeError as misfit:
+            raise TaskArgumentsError(
+                f"the arguments of job {self.job.key!r} do not fit its task: {misfit}.\n"
+                f"  The task is {self.job.function}{signature}.\n"
+                "  A task gets a context and the job's keyword arguments.\n"
+                "  Mend the call that enqueues it; it is not run again."
             ) from error
 
     def _failed(self, error: Exception) -> Outcome:
@@ -170,6 +228,10 @@ class Execution:
 
     async def _guarded(self, coroutine: Coroutine[Any, Any, Any], *, limited: bool) -> Any:
         """The coroutine's result; it is cancelled when the run is interrupted or passes a limit."""
+        if self._interruption is not None:
+            # An abort that was acknowledged before the task has started: it never starts.
+            coroutine.close()
+            raise self._interruption
         inner = asyncio.create_task(coroutine, name=f"task {self.job.key}")
         stop = await self._watch(inner, limited=limited)
         if stop is None:
@@ -238,6 +300,8 @@ class Execution:
             # Its own last words do not count any more, but must be heard, or asyncio complains.
             inner.cancelled() or inner.exception()
             return
+        self._abandoned = True
+        self.job.abandoned += 1
         self._worker.abandoned += 1
         inner.add_done_callback(lambda task: task.cancelled() or task.exception())
         logger.warning(
@@ -277,7 +341,9 @@ class Execution:
             delay_ms=outcome.delay_ms,
             exception=type(outcome.exception).__name__ if outcome.exception else "",
             error=outcome.error,
-            result=codec.decode_value(outcome.result) if outcome.result else None,
+            result=codec.decode_value("result", self.job.key, outcome.result)
+            if outcome.result
+            else None,
         )
 
     def _take_over(self, outcome: Outcome) -> None:
@@ -286,13 +352,13 @@ class Execution:
         job.status = TARGETS[outcome.event]
         job.error = outcome.error or None
         if outcome.result:
-            job.result = self._worker.queue.codec.decode_value(outcome.result)
+            codec = self._worker.queue.codec
+            job.result = codec.decode_value("result", job.key, outcome.result)
         if outcome.event is Event.COMPLETED:
             job.progress = 1.0
 
     def _move(self, outcome: Outcome) -> Move:
         job = self.job
-        failed = outcome.event in (Event.FAILED, Event.RETRIED)
         exception = encode_exception(outcome.exception) if outcome.exception else b""
         released = outcome.event is Event.RELEASED
         return Move(
@@ -302,8 +368,11 @@ class Execution:
             TARGETS[outcome.event],
             delay_ms=outcome.delay_ms,
             ttl_ms=job.ttl * 1000,
-            charge="failures" if failed else "",
+            charge="" if outcome.uncharged else _CHARGES.get(outcome.event, ""),
             front=released,
+            abandoned=self._abandoned,
+            outcome=outcome.event.value,
+            note=note_of(outcome.error),
             result=outcome.result,
             error=b"" if released else clip_error(outcome.error),
             exception=exception,
@@ -325,12 +394,18 @@ class Execution:
                 return verdict
 
     async def _after(self, outcome: Outcome) -> None:
+        """The hooks behind a run. The job has ended already: nothing of it changes any more."""
         self._context["exception"] = outcome.exception
         for hook in self._worker.after_process:
-            try:
-                await call(hook, self._context)
-            except Exception:  # the job has ended already: nothing of it changes any more
-                logger.exception("after_process of job %r raised", self.job.key)
+            hooked = contained("after_process", hook, self._context)
+            inner = asyncio.create_task(hooked, name=f"after {self.job.key}")
+            await self._worker.while_it_may(inner)
+            if not inner.done() or inner.cancelled():
+                logger.warning(
+                    "after_process of job %r was cut off: its worker stops", self.job.key
+                )
+            elif (error := inner.exception()) is not None:
+                logger.error("after_process of job %r raised", self.job.key, exc_info=error)
 
     async def _show(self, moment: str, **details: object) -> None:
         world = environment()
@@ -347,6 +422,23 @@ def _traceback_of(error: BaseException) -> str:
     while frame is not None and frame.tb_frame.f_globals.get("__name__") in _OUR_FRAMES:
         frame = frame.tb_next
     return "".join(traceback.format_exception(type(error), error, frame or error.__traceback__))
+
+
+async def contained(
+    name: str, function: Callable[..., Any], context: Context, /, **arguments: Any
+) -> Any:
+    """What the function returns; what would end a program ends its run, and not the worker."""
+    try:
+        return await call(function, context, **arguments)
+    except (Exception, asyncio.CancelledError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # SystemExit, GeneratorExit, one of the application's own
+        did = (
+            f"called sys.exit({error.code!r})"
+            if isinstance(error, SystemExit)
+            else f"raised {type(error).__name__}"
+        )
+        raise TaskExitError(f"{name} {did}, which ends its run and not its worker") from error
 
 
 _OUR_FRAMES = (__name__, "queuekit.environment", "queuekit.simulation.threads")

@@ -12,6 +12,7 @@ from queuekit.environment import environment
 from queuekit.errors import QueuekitError
 
 if TYPE_CHECKING:
+    from queuekit.history import Attempt
     from queuekit.queue import Queue
     from queuekit.sync import SyncJob
     from queuekit.types import DurationKind
@@ -91,6 +92,10 @@ class Job:
     - `retry_delay`: the pause before the next run after a failure (default 0).
     - `retry_backoff`: double the pause with each failure, with full jitter; a number is its maximum.
     - `scheduled`: not before this moment: epoch seconds, an aware `datetime`, or a `timedelta` from now.
+    - `priority`: jobs of a lower number start first (-32768 to 32767, default 0).
+    - `group_key`: at most one job of a group runs at a time; the others of it follow in their order.
+    - `max_lost`: how many losses (its worker died, or lost its lease) it survives (default 2; 0: at most
+      one run, if its worker dies).
     - `meta`: anything serialisable; `progress`: 0.0 to 1.0.
 
     The rest is read only. Its times (`queued started completed touched`) are milliseconds since the
@@ -108,6 +113,9 @@ class Job:
     retry_delay: float = 0.0
     retry_backoff: bool | float = False
     scheduled: float | datetime | timedelta = 0
+    priority: int = 0
+    group_key: str | None = None
+    max_lost: int = 2
     progress: float = 0.0
     meta: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -117,6 +125,8 @@ class Job:
     "Runs that raised, timed out or missed a heartbeat: these spend `retries`."
     losses: int = 0
     "Runs whose worker died or lost its lease."
+    abandoned: int = 0
+    "Runs that ignored their cancellation and were left behind: such a one may still be at work."
     queued: int = 0
     started: int = 0
     completed: int = 0
@@ -233,6 +243,14 @@ class Job:
         """
         await self.get_queue().refresh(self, until_complete)
 
+    async def history(self) -> list[Attempt]:
+        """Its last attempts, oldest first, at most 20: when, by whom, and what came of each.
+
+        Raises:
+            JobNotFoundError: its record is gone.
+        """
+        return await self.get_queue().history(self)
+
     def replace(self, job: Job) -> None:
         """Take over all that `job` says."""
         for field in dataclasses.fields(job):
@@ -243,7 +261,8 @@ class Job:
         """Become what a job is that has just been enqueued: nothing has happened to it yet."""
         self.status = Status.QUEUED
         self.queued = self.touched = queued_ms
-        self.attempts = self.failures = self.losses = self.started = self.completed = 0
+        self.attempts = self.failures = self.losses = self.abandoned = 0
+        self.started = self.completed = 0
         self.result = self.error = self.worker_id = self.on_update = None
         self.fence, self.claim_id = 0, ""
 
@@ -279,6 +298,9 @@ OPTIONS = frozenset(
         "retry_delay",
         "retry_backoff",
         "scheduled",
+        "priority",
+        "group_key",
+        "max_lost",
         "progress",
         "meta",
     }

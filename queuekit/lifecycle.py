@@ -19,8 +19,16 @@ LEASE_MS = 30_000
 """How long a claim holds without a renewal. Long enough for a garbage collection or a failover,
 short enough that a dead worker's jobs are not missed for long."""
 
-MAX_LOST = 2
-"Losses that a job survives: the third one fails it, so that a job that kills its process ends."
+SOLO_AFTER = 2
+"""Losses after which a job runs alone in its process: should it be the one that kills processes, it takes
+no neighbour along. Once is bad luck, and often a deploy."""
+
+SOLO_WAIT_S = 30.0
+"How long a worker that makes room for such a job lets its other jobs go on before it hands them back."
+
+UNKNOWN_TRIES = 10
+"""How often a job is handed back by workers that do not know its function, before it fails. With the pauses
+of `unknown_delay_ms` these are some five minutes: a rolling deploy brings the function in that time."""
 
 MAX_RETRY_DELAY_MS = 366 * 24 * 3_600_000
 "No backoff grows beyond a year: doubling would overflow before anybody noticed."
@@ -36,6 +44,8 @@ class Event(StrEnum):
     RETRIED = "retried"
     RELEASED = "released"
     LOST = "lost"
+    UNKNOWN = "unknown function"
+    QUARANTINED = "quarantined"
     ABORT_REQUESTED = "abort requested"
     ABORTED = "aborted"
 
@@ -45,12 +55,17 @@ TRANSITIONS: Mapping[tuple[Status, Event], tuple[Status, ...]] = MappingProxyTyp
         (Status.NEW, Event.ENQUEUED): (Status.QUEUED,),
         (Status.QUEUED, Event.CLAIMED): (Status.ACTIVE,),
         (Status.QUEUED, Event.ABORTED): (Status.ABORTED,),
+        # Its record is damaged, foreign or newer: it is set aside, where it can be seen.
+        (Status.QUEUED, Event.QUARANTINED): (Status.FAILED,),
         (Status.ACTIVE, Event.COMPLETED): (Status.COMPLETE,),
         (Status.ACTIVE, Event.FAILED): (Status.FAILED,),
         (Status.ACTIVE, Event.RETRIED): (Status.QUEUED,),
         # A worker that shuts down hands its job back; nobody is charged.
         (Status.ACTIVE, Event.RELEASED): (Status.QUEUED,),
         (Status.ACTIVE, Event.LOST): (Status.QUEUED, Status.FAILED),
+        # An old worker met a job of a newer release's: it is put back, so many times.
+        (Status.ACTIVE, Event.UNKNOWN): (Status.QUEUED, Status.FAILED),
+        (Status.ACTIVE, Event.QUARANTINED): (Status.FAILED,),
         (Status.ACTIVE, Event.ABORT_REQUESTED): (Status.ABORTING,),
         # Once an abort is acknowledged, no other end is accepted: whatever the run does, it is aborted.
         (Status.ABORTING, Event.ABORT_REQUESTED): (Status.ABORTING,),
@@ -120,9 +135,24 @@ def after_failure(policy: RetryPolicy, failures: int) -> Event:
     return Event.RETRIED if failures < policy.retries else Event.FAILED
 
 
-def after_loss(losses: int, max_lost: int = MAX_LOST) -> Status:
+def after_loss(losses: int, max_lost: int) -> Status:
     """Where a job goes whose run was lost; `losses` counts this one."""
     return Status.QUEUED if losses <= max_lost else Status.FAILED
+
+
+def runs_alone(losses: int) -> bool:
+    """Whether a job that was lost so often is to run alone in its process."""
+    return losses >= SOLO_AFTER
+
+
+def after_unknown(tries: int) -> Status:
+    """Where a job goes whose function its worker does not know; `tries` counts this time."""
+    return Status.QUEUED if tries <= UNKNOWN_TRIES else Status.FAILED
+
+
+def unknown_delay_ms(tries: int) -> int:
+    """The pause before another worker looks: doubled from a second up to a minute."""
+    return min(1000 << min(tries - 1, 6), 60_000)
 
 
 def retry_delay_ms(policy: RetryPolicy, unsuccessful: int) -> tuple[int, bool]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from queuekit.environment import environment
 from queuekit.errors import InvalidOptionError, InvalidOptionTypeError
 from queuekit.job import OPTIONS, RESERVED, Job
 from queuekit.text import clip, repr_of
@@ -24,8 +25,17 @@ MAX_RETRIES = 10_000
 MAX_SECONDS = 10 * 366 * 24 * 3600
 "Ten years: the longest timeout, heartbeat, delay or ttl."
 
-NOT_YET = frozenset({"priority", "group_key"})
-"Options of SAQ's Postgres queue that a queue on Redis does not honour (SAQ's ignores them)."
+MAX_HORIZON_S = MAX_SECONDS
+"How far ahead a job may be scheduled, from now: later than that is a mistake of units."
+
+MIN_PRIORITY, MAX_PRIORITY = -32_768, 32_767
+"Of `priority`, as in SAQ: each one owns a band of the order in which jobs start."
+
+MAX_GROUP_KEY_BYTES = 256
+"UTF-8 bytes; a group's name stands beside each of its jobs that waits."
+
+MAX_MAX_LOST = 100
+"A job that costs more processes than this is no longer unlucky."
 
 
 def function_name(function: Callable[..., Any]) -> str:
@@ -65,6 +75,12 @@ def make_job(what: str | Callable[..., Any] | Job, arguments: Mapping[str, Any])
     return job
 
 
+def anew(job: Job) -> Job:
+    """The same work under the same key and options, as a job to which nothing has happened yet."""
+    options = {name: getattr(job, name) for name in OPTIONS - {"scheduled", "progress"}}
+    return Job(job.function, kwargs=job.kwargs, **options)
+
+
 def _job(what: str | Callable[..., Any] | Job) -> Job:
     if isinstance(what, Job):
         return what
@@ -80,12 +96,6 @@ def _job(what: str | Callable[..., Any] | Job) -> Job:
 
 def _refuse_reserved(arguments: Mapping[str, Any]) -> None:
     for name in arguments:
-        if name in NOT_YET:
-            raise InvalidOptionError(
-                f"{name}={_shown(arguments[name])} is not supported by a queue on Redis yet.\n"
-                "  Jobs start first in, first out.\n"
-                f"  If it is an argument of the task, pass kwargs={{{name!r}: ...}}."
-            )
         if name in RESERVED and name != "function":
             raise InvalidOptionTypeError(
                 f"{name}={_shown(arguments[name])} cannot be set: only queuekit sets a job's {name}.\n"
@@ -105,7 +115,16 @@ def check(job: Job) -> None:
         _number("retry_backoff", job.retry_backoff, 0)
     _whole("retries", job.retries, 0, MAX_RETRIES)
     _whole("ttl", job.ttl, -1, MAX_SECONDS)
+    _whole("priority", job.priority, MIN_PRIORITY, MAX_PRIORITY)
+    _whole("max_lost", job.max_lost, 0, MAX_MAX_LOST)
     _number("progress", job.progress, 0, 1)
+    if job.group_key is not None:
+        check_name(
+            "group_key",
+            job.group_key,
+            MAX_GROUP_KEY_BYTES,
+            "Leave it out for no group.",
+        )
     due_of(job.scheduled)
     for name, value in (("meta", job.meta), ("kwargs", job.kwargs or {})):
         if not isinstance(value, Mapping):
@@ -161,24 +180,43 @@ def check_queue_name(name: object) -> str:
     return name
 
 
+def check_max_waiting(most: object) -> int | None:
+    """The limit, or an error: a whole number from 1, or None for no limit."""
+    if most is None:
+        return None
+    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+        raise InvalidOptionError(
+            f"max_waiting={_shown(most)} is no limit.\n  Pass a whole number from 1, or None for no limit."
+        )
+    return most
+
+
 def check_job_key(key: object) -> str:
     """The key, or an error: text of 1 to 512 bytes without control characters."""
-    if not isinstance(key, str):
+    return check_name(
+        "key", key, MAX_JOB_KEY_BYTES, "Leave it out to have one made up, or hash a long one."
+    )
+
+
+def check_name(option: str, name: object, most: int, advice: str) -> str:
+    """The name, or an error: text of 1 to `most` bytes without control characters."""
+    if not isinstance(name, str):
         raise InvalidOptionTypeError(
-            f"key must be text, got {key!r} ({type(key).__name__}).\n"
-            "  Leave it out to have one made up."
+            f"{option} must be text, got {_shown(name)} ({type(name).__name__}).\n  {advice}"
         )
     try:
-        size = len(key.encode())
+        size = len(name.encode())
     except UnicodeEncodeError as error:
-        raise InvalidOptionError(f"key {key!r} is no valid Unicode text.") from error
-    if not 1 <= size <= MAX_JOB_KEY_BYTES or any(ord(character) < 32 for character in key):
         raise InvalidOptionError(
-            f"key {key[:80]!r} has {size} bytes.\n"
-            f"  A key has 1 to {MAX_JOB_KEY_BYTES} bytes of UTF-8 and no control characters.\n"
-            "  Leave it out to have one made up, or hash a long one."
+            f"{option} {name!r} is no valid Unicode text.\n  {advice}"
+        ) from error
+    if not 1 <= size <= most or any(ord(character) < 32 for character in name):
+        raise InvalidOptionError(
+            f"{option} {name[:80]!r} has {size} bytes.\n"
+            f"  It has 1 to {most} bytes of UTF-8 and no control characters.\n"
+            f"  {advice}"
         )
-    return key
+    return name
 
 
 def due_of(scheduled: float | datetime | timedelta) -> tuple[int, int]:
@@ -190,6 +228,7 @@ def due_of(scheduled: float | datetime | timedelta) -> tuple[int, int]:
         InvalidOptionError, InvalidOptionTypeError: no such moment.
     """
     if isinstance(scheduled, timedelta):
+        _within_horizon(scheduled, scheduled.total_seconds())
         return 0, max(0, _milliseconds(scheduled.total_seconds()))
     if isinstance(scheduled, datetime):
         if scheduled.tzinfo is None:
@@ -197,7 +236,8 @@ def due_of(scheduled: float | datetime | timedelta) -> tuple[int, int]:
                 f"scheduled={scheduled!r} has no time zone, so it names no moment.\n"
                 "  Pass an aware datetime (datetime.now(UTC) + ...), a timedelta, or epoch seconds."
             )
-        return _milliseconds(scheduled.timestamp()), 0
+        _within_horizon(scheduled, scheduled.timestamp() - environment().time_ms() / 1000)
+        return max(0, _milliseconds(scheduled.timestamp())), 0
     if isinstance(scheduled, bool) or not isinstance(scheduled, int | float):
         raise InvalidOptionTypeError(
             f"scheduled={scheduled!r} ({type(scheduled).__name__}) is no moment.\n"
@@ -208,7 +248,17 @@ def due_of(scheduled: float | datetime | timedelta) -> tuple[int, int]:
             f"scheduled={scheduled!r} is outside 1970 to 2200.\n"
             "  Pass epoch seconds (milliseconds are too large by a thousand)."
         )
+    _within_horizon(scheduled, scheduled - environment().time_ms() / 1000)
     return _milliseconds(scheduled), 0
+
+
+def _within_horizon(scheduled: object, ahead_s: float) -> None:
+    if ahead_s > MAX_HORIZON_S:
+        raise InvalidOptionError(
+            f"scheduled={_shown(scheduled)} is {ahead_s / 86_400:,.0f} days ahead.\n"
+            f"  At most {MAX_HORIZON_S // 86_400:,} days are accepted.\n"
+            "  Check the unit; let a cron job enqueue what comes later than that."
+        )
 
 
 _YEAR_2200_S = 7_258_118_400

@@ -8,23 +8,17 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from queuekit import lifecycle, results
+from queuekit import held, lifecycle, quarantine, results
 from queuekit.environment import environment
-from queuekit.errors import (
-    InvalidOptionError,
-    InvalidOptionTypeError,
-    LeaseLostError,
-)
-from queuekit.job import (
-    TERMINAL_STATUSES,
-    Job,
-    JobError,
-    Status,
-)
-from queuekit.lifecycle import Event, RetryPolicy
-from queuekit.options import check_queue_name, due_of, make_job
-from queuekit.store.codec import Codec, worker_name
-from queuekit.store.redis import BATCH, Move, NewJob, Store
+from queuekit.errors import DuplicateJobError, InvalidOptionError, QueueFullError
+from queuekit.history import Attempt, attempts_of
+from queuekit.job import Job, JobError, Status
+from queuekit.lifecycle import RetryPolicy
+from queuekit.options import anew, check, check_max_waiting, check_queue_name, due_of, make_job
+from queuekit.quarantine import Quarantined
+from queuekit.store.codec import Codec, State, unreadable, worker_name
+from queuekit.store.redis import BATCH, CONTAINERS, NewJob, Store, Stored
+from queuekit.store.seal import Seal
 from queuekit.text import clip_error
 
 if TYPE_CHECKING:
@@ -35,6 +29,7 @@ if TYPE_CHECKING:
         DumpType,
         ListenCallback,
         LoadType,
+        OnDuplicate,
         QueueInfo,
     )
 
@@ -52,6 +47,10 @@ class Queue:
         name: several queues share a Redis under different names.
         dump, load: how calls, results and meta are written: any pair that takes a mapping to text or
             bytes and back. JSON by default; a pickle would let whoever can write to Redis run code.
+        max_waiting: how many jobs may wait in the queue, scheduled ones too (default: no limit); one more
+            is refused with a `QueueFullError`.
+        signing_keys: a ring of secrets for a Redis that others can write to: records are signed with
+            the first one, and accepted if signed with any. All users of the queue need the same.
         options: passed on to redis-py (`password=`, `ssl_ca_certs=`, ...).
 
     Raises:
@@ -64,12 +63,16 @@ class Queue:
         name: str = "default",
         dump: DumpType | None = None,
         load: LoadType | None = None,
+        *,
+        max_waiting: int | None = None,
+        signing_keys: Sequence[str | bytes] = (),
         **options: Any,
     ) -> None:
         if (dump is None) != (load is None):
             raise InvalidOptionError("dump and load belong together: give both, or neither.")
         self.name = check_queue_name(name)
-        self.codec = Codec(dump, load)
+        self.max_waiting = check_max_waiting(max_waiting)
+        self.codec = Codec(dump, load, Seal(name, signing_keys))
         self.store = Store(url, name, options)
         self._before_enqueues: dict[int, BeforeEnqueueType] = {}
 
@@ -109,12 +112,19 @@ class Queue:
         self._before_enqueues.pop(id(callback), None)
 
     async def enqueue(
-        self, job_or_func: str | Callable[..., Any] | Job, /, **kwargs: Any
+        self,
+        job_or_func: str | Callable[..., Any] | Job,
+        /,
+        *,
+        on_duplicate: OnDuplicate = "none",
+        **kwargs: Any,
     ) -> Job | None:
         """Put a job into the queue.
 
         Args:
             job_or_func: the name of a task, the task, or a `Job`.
+            on_duplicate: what to do when an unfinished job has the key: give None as SAQ does, "return"
+                that job, or "raise" a `DuplicateJobError` that has it.
             kwargs: options of the job (see `Job`) and arguments of the task. Arguments whose names
                 are those of options go into `kwargs={...}`:
                 `enqueue("ping", kwargs={"timeout": 3}, timeout=60)`.
@@ -124,31 +134,65 @@ class Queue:
 
         Raises:
             InvalidOptionError, InvalidOptionTypeError, NotSerializableError: before any write.
+            QueueFullError: as many jobs wait as the queue's `max_waiting` allows.
+            DuplicateJobError: see `on_duplicate`.
             redis.RedisError: the server is away. If its answer got lost the job may be there;
                 enqueue with a `key` of your own to be able to repeat the call.
         """
-        [job] = await self._enqueue_all([make_job(job_or_func, kwargs)])
-        return job
+        if on_duplicate not in ("none", "return", "raise"):
+            raise InvalidOptionError(
+                f"on_duplicate={on_duplicate!r} is not known.\n  It is 'none', 'return' or 'raise'."
+            )
+        job = make_job(job_or_func, kwargs)
+        [holder] = await self._enqueue_all([job])
+        if holder is None:
+            return job
+        if on_duplicate == "raise":
+            raise DuplicateJobError(
+                f"job {job.key!r} is {holder.status} already ({holder.function}).\n"
+                "  Of jobs with one key, one at most is unfinished; nothing was stored.\n"
+                "  Wait for it (error.job.refresh(until_complete=...)), abort it, or choose another key.",
+                holder,
+            )
+        return holder if on_duplicate == "return" else None
 
     async def _enqueue_all(self, jobs: Sequence[Job]) -> list[Job | None]:
-        records = []
-        for job in jobs:
-            self._adopt(job)
-            for callback in list(self._before_enqueues.values()):
-                await callback(job)
-            due, delay = due_of(job.scheduled)
-            call = self.codec.encode_call(job)
-            records.append(NewJob(job.key, environment().new_id(), call, due, delay))
-        answers = await self.store.enqueue(records)
-        enqueued: list[Job | None] = []
+        """Enqueue these; for each None, or the unfinished job that has its key."""
+        records = [await self._record(job) for job in jobs]
+        answers = await self.store.enqueue(records, self.max_waiting)
+        holders: list[Job | None] = []
+        full = 0
         for job, answer in zip(jobs, answers, strict=True):
-            taken = answer.verdict == "taken"
-            if not taken:
-                job.begin(answer.queued_ms)
-                job.scheduled = answer.due_ms / 1000 if answer.due_ms else 0
-                await self._show("enqueued", job, due_ms=answer.due_ms, kwargs=job.kwargs)
-            enqueued.append(None if taken else job)
-        return enqueued
+            if answer.verdict == "taken":
+                assert answer.holder is not None
+                holders.append(self.seen(job.key, answer.holder))
+                continue
+            holders.append(None)
+            if answer.verdict == "full":
+                full += 1
+                continue
+            job.begin(answer.queued_ms)
+            job.scheduled = answer.due_ms / 1000 if answer.due_ms else 0
+            await self.show("enqueued", job, due_ms=answer.due_ms, kwargs=job.kwargs)
+        if full:
+            raise QueueFullError(
+                f"queue {self.name!r} is full: {full} of {len(jobs)} jobs were not stored.\n"
+                f"  At most {self.max_waiting:,} jobs may wait in it (max_waiting).\n"
+                "  Try again later, start more workers, or raise the limit."
+            )
+        return holders
+
+    async def _record(self, job: Job) -> NewJob:
+        self._adopt(job)
+        callbacks = list(self._before_enqueues.values())
+        for callback in callbacks:
+            await callback(job)
+        if callbacks:
+            check(job)
+        due, delay = due_of(job.scheduled)
+        call = self.codec.encode_call(job)
+        new_id = environment().new_id()
+        return NewJob(job.key, new_id, call, due, delay, job.priority, job.group_key or "")
 
     def _adopt(self, job: Job) -> None:
         if job.queue is not None and job.queue.name != self.name:
@@ -231,13 +275,23 @@ class Queue:
     async def jobs(self, job_keys: Iterable[str]) -> list[Job | None]:
         """The jobs of these keys, each or None, in order."""
         keys = list(job_keys)
-        found: list[Job | None] = []
-        for key, stored in zip(keys, await self.store.read(keys), strict=True):
-            found.append(None if stored is None else self.decode(key, *stored))
-        return found
+        stored = await self.store.read(keys)
+        return [
+            None if each is None else self.seen(key, each)
+            for key, each in zip(keys, stored, strict=True)
+        ]
 
-    def decode(self, key: str, call: bytes | None, state: Sequence[bytes | None]) -> Job:
-        """A job of this queue from its record."""
+    def seen(self, key: str, stored: Stored) -> Job:
+        """A job as it is shown: one whose record cannot be read is shown with the reason."""
+        try:
+            return self.decode(key, stored.call, stored.state)
+        except Exception as error:  # whatever a `load` raises: others are looked at too
+            job = unreadable(key, stored.state, error)
+            job.queue = self
+            return job
+
+    def decode(self, key: str, call: bytes | None, state: State | None) -> Job:
+        """A job of this queue from its record; see `Codec.decode_job` for what it raises."""
         job = self.codec.decode_job(key, call, state)
         job.queue = self
         return job
@@ -252,7 +306,7 @@ class Queue:
         wanted = set(Status if statuses is None else statuses)
         seen: set[str] = set()
         # In the order in which jobs travel: one that moves on meanwhile is met further down.
-        for container in ("scheduled", "ready", "lease", "finished"):
+        for container in (*CONTAINERS, "finished"):
             offset = 0
             while keys := await self.store.page(container, offset, batch_size):
                 offset += len(keys)
@@ -277,7 +331,7 @@ class Queue:
         page: list[dict[str, Any]] = []
         if jobs:
             keys: list[str] = []
-            for container in ("lease", "ready", "scheduled"):
+            for container in CONTAINERS[::-1]:
                 keys += await self.store.page(container, 0, offset + limit)
             page = [job.to_dict() for job in await self.jobs(keys[offset : offset + limit]) if job]
         return {
@@ -349,9 +403,7 @@ class Queue:
             raise lifecycle.refusal(job.key, job.status, "aborted")
         job.status = Status(verdict)
         job.error = error
-        await self._show(
-            "aborted" if verdict == "aborted" else "abort requested", job, reason=error
-        )
+        await self.show("aborted" if verdict == "aborted" else "abort requested", job, reason=error)
 
     async def update(self, job: Job, **fields: Any) -> None:
         """Store `progress` and `meta` of a job; called from its own run it is a heartbeat.
@@ -361,35 +413,7 @@ class Queue:
             JobStateError: the job is finished.
             JobNotFoundError: there is no such job.
         """
-        unknown = set(fields) - {"progress", "meta"}
-        if unknown:
-            raise InvalidOptionTypeError(
-                f"{', '.join(sorted(unknown))} cannot be updated.\n"
-                "  What a run may store is progress= and meta=; a status changes by its moves."
-            )
-        for name, value in fields.items():
-            setattr(job, name, value)
-        progress = repr(float(job.progress)) if "progress" in fields else ""
-        meta = b""
-        if "meta" in fields:
-            meta = self.codec.encode_value("meta", job.meta)
-        verdict, status, touched = await self.store.update(
-            job.key, job.fence, job.claim_id, progress, meta
-        )
-        if verdict == "missing":
-            raise lifecycle.missing(job)
-        if verdict == "lost":
-            raise LeaseLostError(
-                f"this run no longer holds job {job.key!r}, which is {status}: it can change nothing.\n"
-                "  Its worker did not renew the lease in time, so the job went on without it.\n"
-                "  Stop working; what was done must be safe to be done again."
-            )
-        if verdict == "final":
-            raise lifecycle.refusal(job.key, Status(status), "updated")
-        job.touched = touched
-        if job.on_update is not None:
-            job.on_update()
-        await self._show("updated", job, progress=job.progress)
+        await held.update(self, job, fields)
 
     async def finish(
         self, job: Job, status: Status, *, result: Any = None, error: str | None = None
@@ -399,27 +423,7 @@ class Queue:
         Raises:
             LeaseLostError: this run does not hold the job (any more).
         """
-        if status not in TERMINAL_STATUSES:
-            raise InvalidOptionError(
-                f"{status!r} is no end; a job finishes complete, failed or aborted."
-            )
-        written = b"" if result is None else self.codec.encode_value("result", result)
-        if status is Status.ABORTED:
-            await self.abort(job, error or "aborted")
-        await self._commit_own(
-            job,
-            Move(
-                job.key,
-                job.fence,
-                job.claim_id,
-                status,
-                ttl_ms=job.ttl * 1000,
-                charge="failures" if status is Status.FAILED else "",
-                result=written,
-                error=clip_error(error or ""),
-            ),
-        )
-        job.result, job.error = result, error
+        await held.finish(self, job, status, result, error)
 
     async def retry(self, job: Job, error: str | None) -> None:
         """Run a job again.
@@ -429,27 +433,12 @@ class Queue:
         untouched. One that waits, or runs elsewhere, is refused: it will run anyway.
         """
         if job.fence and not job.finished:
-            delay = self.next_delay_ms(job, job.failures + job.losses + 1)
-            await self._commit_own(
-                job,
-                Move(
-                    job.key,
-                    job.fence,
-                    job.claim_id,
-                    Status.QUEUED,
-                    delay_ms=delay,
-                    charge="failures",
-                    error=clip_error(error or ""),
-                ),
-            )
+            await held.retry(self, job, error)
             return
         stored = await self._existing(job)
         if not stored.finished:
             raise lifecycle.refusal(job.key, stored.status, "retried")
-        again = make_job(stored.function, {"kwargs": stored.kwargs or {}, "key": stored.key})
-        for option in ("timeout", "heartbeat", "retries", "ttl", "retry_delay", "retry_backoff"):
-            setattr(again, option, getattr(stored, option))
-        again.meta = stored.meta
+        again = anew(stored)
         await self._enqueue_all([again])
         job.replace(again)
 
@@ -458,35 +447,40 @@ class Queue:
         upper, jittered = lifecycle.retry_delay_ms(RetryPolicy.of(job), unsuccessful)
         return round(environment().jitter(upper / 1000) * 1000) if jittered else upper
 
-    async def _commit_own(self, job: Job, move: Move) -> None:
-        [(verdict, word)] = await self.store.commit([move])
-        if verdict not in ("ok", "done"):
-            raise LeaseLostError(
-                f"job {job.key!r} cannot be made {move.target} from here: found {verdict} ({word}).\n"
-                "  Only the run that holds a job can end it.\n"
-                "  From elsewhere, abort() stops a job."
-            )
-        job.status = move.target
-        await self._show(
-            "committed",
-            job,
-            event=_EVENTS[move.target].value,
-            attempt=job.attempts,
-            delay_ms=move.delay_ms,
-            error=move.error.decode(),
-            result=self.codec.decode_value(move.result) if move.result else None,
-        )
+    async def history(self, job: Job) -> list[Attempt]:
+        """A job's last attempts: see `Job.history`."""
+        [stored] = await self.store.read([job.key])
+        if stored is None:
+            raise lifecycle.missing(job)
+        found = self.seen(job.key, stored)
+        return attempts_of(found, stored.log.decode("utf-8", "replace"), found.worker_id or "")
 
-    async def _show(self, moment: str, job: Job, **details: object) -> None:
+    async def quarantined(self, offset: int = 0, limit: int = BATCH) -> list[Quarantined]:
+        """The jobs that were set aside because their records could not be read, newest first.
+
+        They count as failed, and hold up nothing. Each is kept for 30 days, or until `restore()` or
+        `discard()`.
+        """
+        return await quarantine.listed(self, offset, limit)
+
+    async def restore(self, job_key: str) -> None:
+        """Queue a job that was set aside again, as it was enqueued: when its cause is mended.
+
+        Raises:
+            JobNotFoundError: it is not in quarantine, or nothing is left of what it was to run.
+        """
+        await quarantine.restore(self, job_key)
+
+    async def discard(self, job_key: str) -> None:
+        """Remove a job that was set aside, for good.
+
+        Raises:
+            JobNotFoundError: it is not in quarantine.
+        """
+        await quarantine.discard(self, job_key)
+
+    async def show(self, moment: str, job: Job, **details: object) -> None:
+        """Name a moment in a job's life to whoever looks on: a simulation's observers."""
         world = environment()
         if world.watched:
             await world.step(moment, key=job.key, function=job.function, queue=self.name, **details)
-
-
-_EVENTS = {
-    Status.COMPLETE: Event.COMPLETED,
-    Status.FAILED: Event.FAILED,
-    Status.QUEUED: Event.RETRIED,
-    Status.ABORTED: Event.ABORTED,
-}
-"What a run that ends itself does to its job."

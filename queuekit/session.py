@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from queuekit import upkeep
 from queuekit.environment import background, environment
+from queuekit.intake import Intake
 from queuekit.lifecycle import Event
 from queuekit.store.redis import STORE_ERRORS
 
@@ -30,6 +31,11 @@ class Session:
         self.changed = asyncio.Event()
         self.stopped = asyncio.Event()
         self.hurry = asyncio.Event()
+        self.closing = asyncio.Event()
+        "Set when the jobs that still run are handed back."
+        self.intake = Intake(worker, self)
+        self.upkeep_due = False
+        "The moment has come that the last claim told of: leases end, or records."
         self.tasks: dict[asyncio.Task[Any], None] = {}
         self.idle_since: float | None = None
         self.stopping = False
@@ -42,6 +48,10 @@ class Session:
     def stop(self) -> None:
         self.stopping = True
         self.attention.set()
+
+    def jobs(self) -> list[asyncio.Task[Any]]:
+        """The tasks of the runs under way, each until its hooks have ended."""
+        return [task for task in self.tasks if task.get_name().startswith("job ")]
 
     def spawn(self, coroutine: Any, name: str) -> asyncio.Task[Any]:
         task = asyncio.create_task(coroutine, name=name)
@@ -72,7 +82,11 @@ class Session:
             self._alarms.append(loop.call_later(max(due_s, 0.001), self.attention.set))
         # In burst mode the end of the wait is the end of the worker, which somebody waits for.
         with background(not self._worker.burst):
-            self._alarms.append(loop.call_later(upkeep_s, self.attention.set))
+            self._alarms.append(loop.call_later(upkeep_s, self._call_for_upkeep))
+
+    def _call_for_upkeep(self) -> None:
+        self.upkeep_due = True
+        self.attention.set()
 
     def _end_alarms(self) -> None:
         for alarm in self._alarms:

@@ -100,6 +100,7 @@ LifecycleFunctionsType: TypeAlias = ReceivesContext[CtxType] | Collection[Receiv
 BeforeEnqueueType: TypeAlias = "Callable[[Job], Awaitable[Any]]"
 ListenCallback: TypeAlias = "Callable[[str, Status], Any]"
 CountKind: TypeAlias = Literal["queued", "active", "scheduled", "incomplete"]
+OnDuplicate: TypeAlias = Literal["none", "return", "raise"]
 DurationKind: TypeAlias = Literal["process", "start", "total", "running"]
 DumpType: TypeAlias = Callable[[Mapping[Any, Any]], bytes | str]
 LoadType: TypeAlias = Callable[[bytes | str], Any]

@@ -18,6 +18,7 @@ from queuekit.environment import background, environment
 from queuekit.job import Job, Status
 from queuekit.lifecycle import Event
 from queuekit.store.redis import BATCH, STORE_ERRORS, Claimed, Held, Move, NewJob
+from queuekit.text import clip_error, text_of
 
 if TYPE_CHECKING:
     from queuekit.worker import Worker
@@ -100,11 +101,9 @@ def _recovery(worker: Worker[Any], orphan: Held) -> Move:
     try:
         job = worker.queue.decode(orphan.key, orphan.call, orphan.state)
     except Exception as error:  # whatever a `load` raises: one bad record must not stop the others
-        logger.exception("the record of job %r cannot be read; it fails", orphan.key)
-        job = Job(function="?", key=orphan.key, status=Status.ACTIVE, error=str(error))
-        target, text = Status.FAILED, f"its record cannot be read: {error}"
-    else:
-        target, text = _after_loss(job)
+        logger.exception("the record of job %r cannot be read; it is set aside", orphan.key)
+        return set_aside(orphan, error)
+    target, text = _after_loss(job)
     return Move(
         orphan.key,
         orphan.fence,
@@ -114,7 +113,24 @@ def _recovery(worker: Worker[Any], orphan: Held) -> Move:
         ttl_ms=job.ttl * 1000,
         charge="losses",
         expired_only=True,
+        solo=lifecycle.runs_alone(job.losses + 1),
+        outcome=Event.LOST.value,
+        note=text,
         error=text.encode(),
+    )
+
+
+def set_aside(held: Held, error: Exception) -> Move:
+    """The end of a job whose record cannot be read."""
+    text = f"its record cannot be read: {text_of(error)}"
+    return Move(
+        held.key,
+        held.fence,
+        held.claim_id,
+        Status.FAILED if held.state[0] != b"aborting" else Status.ABORTED,
+        quarantine=True,
+        outcome=Event.QUARANTINED.value,
+        error=clip_error(text),
     )
 
 
@@ -122,10 +138,10 @@ def _after_loss(job: Job) -> tuple[Status, str]:
     if job.status is Status.ABORTING:
         return Status.ABORTED, job.error or "aborted"
     losses = job.losses + 1
-    target = lifecycle.after_loss(losses)
+    target = lifecycle.after_loss(losses, job.max_lost)
     text = f"worker {job.worker_id} lost it: the lease of attempt {job.attempts} ended"
     if target is Status.FAILED:
-        text += f"; that was loss {losses}, and {lifecycle.MAX_LOST} are allowed"
+        text += f"; that was loss {losses}, and {job.max_lost} are allowed"
     return target, text
 
 

@@ -16,12 +16,13 @@ from queuekit.cron import distinct, make_schedule
 from queuekit.environment import environment
 from queuekit.errors import InvalidOptionError, InvalidOptionTypeError
 from queuekit.execution import Execution, Outcome, call
-from queuekit.job import CronJob, Job, Status
-from queuekit.lifecycle import LEASE_MS, Event
+from queuekit.job import CronJob, Job
+from queuekit.lifecycle import LEASE_MS, SOLO_WAIT_S, Event
+from queuekit.options import check_name
 from queuekit.queue import Queue
 from queuekit.registry import Registry
 from queuekit.session import Session, signals_stop, wait_for_all
-from queuekit.store.redis import STORE_ERRORS, Claimed, Held, Move
+from queuekit.store.redis import STORE_ERRORS, Claimed
 from queuekit.text import gist
 from queuekit.types import (
     Context,
@@ -40,8 +41,8 @@ logger = logging.getLogger("queuekit")
 MAX_BACKOFF_S = 2.0
 "The longest pause between two tries to reach Redis: a worker is back within it."
 
-UNREADABLE_TTL_MS = 24 * 3_600_000
-"A record that nobody could read is kept for a day, for somebody to look at."
+MAX_WORKER_ID_BYTES = 128
+"UTF-8 bytes of a worker's name; it stands beside each job that it runs."
 
 TIMERS = ("schedule", "worker_info", "sweep", "abort")
 
@@ -76,6 +77,8 @@ class Worker(Generic[CtxType]):
         metadata: told with the worker's statistics.
         lease_s: how long a claim holds without renewal (default 30). A dead worker's jobs come back
             after it.
+        solo_wait_s: a job that was lost twice runs alone in its process. The worker that takes it lets its
+            other jobs go on for so long (default 30), then hands them back.
 
     Raises:
         InvalidOptionError, InvalidOptionTypeError: see their messages.
@@ -104,8 +107,9 @@ class Worker(Generic[CtxType]):
         cancellation_hard_deadline_s: float = 1.0,
         metadata: dict[str, Any] | None = None,
         lease_s: float = LEASE_MS / 1000,
+        solo_wait_s: float = SOLO_WAIT_S,
     ) -> None:
-        _check(concurrency=concurrency, max_burst_jobs=max_burst_jobs, lease_s=lease_s)
+        _check(concurrency, max_burst_jobs, lease_s, solo_wait_s, id)
         self.queue = queue
         self.functions = Registry(functions)
         self.names = self.functions.names
@@ -123,8 +127,8 @@ class Worker(Generic[CtxType]):
         self.cancellation_hard_deadline_s = cancellation_hard_deadline_s
         self.metadata = metadata
         self.lease_s = lease_s
+        self.solo_wait_s = solo_wait_s
         self._given_id = id
-        self._claims_made = 0
         self.context: CtxType = cast("CtxType", {"worker": self, "queue": queue})
         self.running: dict[int, Execution] = {}
         "The runs under way, by the fence of their claim."
@@ -142,8 +146,6 @@ class Worker(Generic[CtxType]):
         "What Redis knows this start of the worker by: its claims, and the key of messages to it."
         self.stats: dict[str, int] = dict.fromkeys(("complete", "failed", "retried", "aborted"), 0)
         self._started_at = 0.0
-        self._processed = 0
-        self._unanswered = False
 
     @property
     def changed(self) -> asyncio.Event:
@@ -226,7 +228,7 @@ class Worker(Generic[CtxType]):
         while not session.stopping:
             session.attention.clear()
             try:
-                claimed = await self._claim(session)
+                claimed = await session.intake.claim()
                 if claimed is not None:
                     await upkeep.after_claim(self, claimed)
             except STORE_ERRORS as error:
@@ -242,76 +244,22 @@ class Worker(Generic[CtxType]):
 
     def has_room(self) -> bool:
         """Whether another job could start now."""
-        return self._free() > 0
+        return self._session is not None and self._session.intake.room() > 0
 
-    def _free(self) -> int:
-        left = self.concurrency - len(self.running)
-        if self.max_burst_jobs is not None and self.burst:
-            left = min(left, self.max_burst_jobs - self._processed)
-        return max(0, left)
-
-    async def _claim(self, session: Session) -> Claimed | None:
-        free = self._free()
-        if not free:
-            return None
-        claimed = await self._ask_for(free)
-        for held in claimed.jobs:
-            await self._launch(session, held)
-        return claimed
-
-    async def _ask_for(self, jobs: int) -> Claimed:
-        # The same id as long as there was no answer: a claim whose reply got lost is not a second one.
-        claim_id = f"{self.address}.{self._claims_made}"
-        self._unanswered = True
-        claimed = await self.queue.store.claim(
-            self.address, claim_id, jobs, round(self.lease_s * 1000), upkeep.alive_ms()
-        )
-        self._unanswered = False
-        self._claims_made += 1
-        return claimed
-
-    async def _return_unanswered(self) -> None:
-        """Hand back the jobs of a claim that was cut off before its answer was here."""
-        if not self._unanswered:
-            return
-        with contextlib.suppress(*STORE_ERRORS):  # then their leases end, and they are recovered
-            held = (await self._ask_for(0)).jobs
-            await self.queue.store.commit(
-                [Move(h.key, h.fence, h.claim_id, Status.QUEUED, front=True) for h in held]
-            )
-
-    async def _launch(self, session: Session, held: Held) -> None:
-        self._processed += 1
+    async def while_it_may(self, hook: asyncio.Task[Any]) -> None:
+        """Wait for a hook behind a run; when the worker stops it has as long as a cancelled task has."""
+        assert self._session is not None
+        closing = asyncio.create_task(self._session.closing.wait(), name="closing")
         try:
-            job = self.queue.decode(held.key, held.call, held.state)
-            previous = self.queue.codec.decode_failure(held.state)
-        except Exception as error:  # whatever a `load` raises: the job fails, the others go on
-            logger.exception("the record of job %r cannot be read; it fails", held.key)
-            await self._fail_unreadable(held, error)
-            return
-        job.fence, job.claim_id = held.fence, held.claim_id
-        for run in self.running.values():
-            if run.job.key == job.key:  # it lost its lease, and is the last to learn of it
-                run.interrupt(Event.LOST, "its lease ended")
-        run = self.running[held.fence] = Execution(self, job, previous)
-        session.spawn(self._run(session, run), f"job {job.key}")
-        session.keep_leases(self)
-
-    async def _fail_unreadable(self, held: Held, error: Exception) -> None:
-        text = f"its record cannot be read: {error}".encode("utf-8", "backslashreplace")
-        proof = (held.key, held.fence, held.claim_id)
-        move = Move(*proof, Status.FAILED, ttl_ms=UNREADABLE_TTL_MS, error=text)
-        # If Redis is away now, whoever recovers the job meets the same record, and fails it.
-        with contextlib.suppress(*STORE_ERRORS):
-            await self.queue.store.commit([move])
-
-    async def _run(self, session: Session, run: Execution) -> None:
-        try:
-            await run.run()
+            await asyncio.wait([hook, closing], return_when=asyncio.FIRST_COMPLETED)
+            for _ in ("to end", "to end cancelled"):
+                if hook.done():
+                    return
+                await asyncio.wait([hook], timeout=self.cancellation_hard_deadline_s)
+                hook.cancel()
         finally:
-            self.running.pop(run.job.fence, None)
-            if self.burst or not session.hears_work:
-                session.attention.set()
+            closing.cancel()
+            hook.cancel()
 
     def account(self, job: Job, outcome: Outcome) -> None:
         """Count how a run ended, and say so."""
@@ -328,7 +276,7 @@ class Worker(Generic[CtxType]):
         """In burst mode: whether there is nothing left to do."""
         if not self.burst or self.running:
             return False
-        if self.max_burst_jobs is not None and self._processed >= self.max_burst_jobs:
+        if self.max_burst_jobs is not None and session.intake.taken >= self.max_burst_jobs:
             return True
         if claimed is None or claimed.jobs:
             session.idle_since = None
@@ -338,41 +286,40 @@ class Worker(Generic[CtxType]):
         return now - session.idle_since >= self.dequeue_timeout
 
     def _comes_again_at_once(self, claimed: Claimed) -> bool:
-        return (
-            bool(self._free()) and claimed.due_ms is not None and claimed.due_ms <= claimed.now_ms
-        )
+        return self.has_room() and claimed.due_ms is not None and claimed.due_ms <= claimed.now_ms
 
     async def _wait(self, session: Session, claimed: Claimed | None) -> None:
         """Until there is something to do: a token, a message, a free slot, a moment that comes."""
-        due_s = None
-        if claimed is not None and claimed.due_ms is not None:
-            due_s = (claimed.due_ms - claimed.now_ms) / 1000
-        session.wake_in(due_s=due_s, upkeep_s=self._bound(claimed))
+        if claimed is not None:  # else what the last claim told still holds
+            due_s = None
+            if claimed.due_ms is not None:
+                due_s = (claimed.due_ms - claimed.now_ms) / 1000
+            session.wake_in(due_s=due_s, upkeep_s=self._bound(claimed))
         await session.listen(for_work=self.has_room())
         await session.attention.wait()
 
-    def _bound(self, claimed: Claimed | None) -> float:
+    def _bound(self, claimed: Claimed) -> float:
         """For how many seconds upkeep may be left alone."""
         bounds = [environment().idle_wait_s()]
         bounds += [self.timers[name] for name in ("schedule", "sweep") if name in self.timers]
         if self.burst:
             bounds.append(self.dequeue_timeout)
-        if claimed is not None:
-            moments = (claimed.lease_end_ms, claimed.record_end_ms)
-            bounds += [(moment - claimed.now_ms) / 1000 for moment in moments if moment is not None]
+        moments = (claimed.lease_end_ms, claimed.record_end_ms)
+        bounds += [(moment - claimed.now_ms) / 1000 for moment in moments if moment is not None]
         return max(0.001, min(bounds))
 
     async def _drain(self, session: Session) -> None:
         """Let running jobs end within the grace period, then hand them back."""
-        jobs = [task for task in session.tasks if task.get_name().startswith("job ")]
+        jobs = session.jobs()
         if jobs and self.shutdown_grace_period_s and not session.hurry.is_set():
             hurry = session.spawn(session.hurry.wait(), "hurry")
             await wait_for_all(jobs, hurry, self.shutdown_grace_period_s)
         for run in list(self.running.values()):
             run.interrupt(Event.RELEASED, "its worker shuts down")
+        session.closing.set()
         if jobs:
             await asyncio.wait(jobs)
-        await self._return_unanswered()
+        await session.intake.return_unanswered()
         await session.end_duties()
 
 
@@ -409,7 +356,13 @@ def _checked_timers(timers: TimersDict | None) -> dict[str, float]:
     return checked
 
 
-def _check(concurrency: int, max_burst_jobs: int | None, lease_s: float) -> None:
+def _check(
+    concurrency: int,
+    max_burst_jobs: int | None,
+    lease_s: float,
+    solo_wait_s: float,
+    worker_id: str | None,
+) -> None:
     if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
         raise InvalidOptionError(f"concurrency={concurrency!r} must be a whole number from 1.")
     if max_burst_jobs is not None and max_burst_jobs < 1:
@@ -419,3 +372,7 @@ def _check(concurrency: int, max_burst_jobs: int | None, lease_s: float) -> None
             f"lease_s={lease_s!r} is too short.\n"
             "  A lease is renewed at a third of its time; give it at least 1 second."
         )
+    if not solo_wait_s >= 0:
+        raise InvalidOptionError(f"solo_wait_s={solo_wait_s!r} must be a number of seconds from 0.")
+    if worker_id is not None:
+        check_name("id", worker_id, MAX_WORKER_ID_BYTES, "Leave it out to have one made up.")

@@ -18,6 +18,7 @@ _AFTER = {
     Event.FAILED: Status.FAILED,
     Event.RETRIED: Status.QUEUED,
     Event.RELEASED: Status.QUEUED,
+    Event.UNKNOWN: Status.QUEUED,
     Event.ABORTED: Status.ABORTED,
 }
 

@@ -5,17 +5,26 @@
 -- Moves:   queued -> aborted, active -> aborting, aborting -> aborting
 
 local key, reason = ARGV[2], ARGV[3]
-local job = job_of(key)
-local stored = redis.call('HMGET', job, 'status', 'worker', 'fence', 'expires')
-local status = stored[1]
+local stored = fields(key, 'status', 'worker', 'fence', 'expires', 'group', 'follows') or {}
+local status = stored[1] or (head_of(key) and 'queued')
 if not status or (stored[4] and tonumber(stored[4]) <= now) then return 'missing' end
 if terminal[status] then return 'final ' .. status end
+relieve()
 if status == 'queued' then
-  if redis.call('ZREM', SCHEDULED, key) == 0 then redis.call('LREM', READY, 1, key) end
+  local group = stored[5] or nil
+  if stored[6] then
+    unfollow(group, stored[6], key)
+  elseif redis.call('ZREM', READY, key) == 0 and redis.call('ZREM', SCHEDULED, key) == 0 then
+    redis.call('ZREM', SUSPECT, key)
+  end
   finish(key, 'aborted', tonumber(ARGV[4]), { 'error', reason })
+  leave(key, group)
   return 'aborted'
 end
-redis.call('HSET', job, 'status', 'aborting', 'error', reason)
-redis.call('RPUSH', root .. ':control:' .. stored[2], 'abort\n' .. stored[3] .. '\n' .. key .. '\n' .. reason)
+redis.call('HSET', job_of(key), 'status', 'aborting', 'error', reason)
+-- A worker that is gone hears nothing: the end of its lease ends the job.
+if tonumber(redis.call('ZSCORE', WORKERS, stored[2]) or 0) > now then
+  redis.call('RPUSH', root .. ':control:' .. stored[2], 'abort\n' .. stored[3] .. '\n' .. key .. '\n' .. reason)
+end
 tell(key, 'aborting')
 return 'aborting'

@@ -1,61 +1,110 @@
 -- Purpose: hand up to n jobs to a worker under a lease, after promoting those whose time has come.
+--          A job that was lost twice is handed out alone, to a worker that runs nothing else.
 -- KEYS:    1 the queue's root
--- ARGV:    1 now, 2 worker id, 3 claim id, 4 n, 5 lease (ms), 6 how long the worker counts as alive (ms)
--- Answer:  {now, next due or -1, next end of a lease or -1, next end of a record or -1, jobs};
---          a job is {key, fence, call payload or false, state}. The same claim id again (a reply was
+-- ARGV:    1 now, 2 worker, 3 claim id, 4 n, 5 lease (ms), 6 how long the worker counts as alive (ms),
+--          7 "1" if it runs nothing, 8 how long it may take to get there (ms)
+-- Answer:  {now, next due or -1, next end of a lease or -1, next end of a record or -1, "1" if the
+--          worker is to make room for a job that must run alone, jobs};
+--          a job is {key, fence, call record or false, state}. The same claim id again (a reply was
 --          lost) is answered with the same jobs, as far as they are still held under it.
--- Moves:   queued -> active
+-- Moves:   queued -> active | failed
 
 local worker, claim, wanted = ARGV[2], ARGV[3], tonumber(ARGV[4])
-local CLAIMS, WORKERS = root .. ':claims', root .. ':workers'
+local CLAIMS = root .. ':claims'
 local PROMOTE_LIMIT = 100
-local jobs = {}
+local MAX_BYTES = 4194304
+local jobs, keys, bytes = {}, {}, 0
+relieve()
 local unwatched = redis.call('ZCARD', LEASE) == 0
 
-local function hand_out(key, fence)
-  jobs[#jobs + 1] = { key, fence, redis.call('GET', call_of(key)), state_of(key) }
+-- Make the job active, if its record is whole. The state that is answered is the one after the move.
+local function take(key)
+  local state, call = state_of(key), call_record(key)
+  if not (state and call) then
+    return set_aside(key, state and 'its call is gone' or 'its state is no hash: something else was written to its key')
+  end
+  -- A stray entry, of a job whose record was evicted and made anew: the job itself is elsewhere.
+  if state[1] and state[1] ~= 'queued' then return end
+  local fence = redis.call('INCR', root .. ':fence')
+  if state[9] then redis.call('HDEL', job_of(key), 'due') end
+  state[1], state[2], state[6], state[8], state[9] = 'active', tostring((state[2] or 0) + 1), exact(now), exact(now), false
+  state[10], state[16], state[17] = worker, tostring(fence), claim
+  redis.call('HSET', job_of(key), 'status', 'active', 'attempts', state[2], 'started', state[6], 'touched', state[8],
+    'worker', worker, 'fence', fence, 'claim', claim)
+  redis.call('ZADD', LEASE, exact(now + ARGV[5]), key)
+  keys[#keys + 1] = key
+  bytes = bytes + #call
+  jobs[#jobs + 1] = { key, fence, call, state }
+  tell(key, 'active')
 end
 
+local function take_from(set, most)
+  while #keys < most and bytes < MAX_BYTES do
+    local key = redis.call('ZPOPMIN', set)[1]
+    if not key then return end
+    take(key)
+  end
+end
+
+local function promote()
+  for _, key in ipairs(redis.call('ZRANGEBYSCORE', SCHEDULED, '-inf', exact(now), 'LIMIT', 0, PROMOTE_LIMIT)) do
+    redis.call('ZREM', SCHEDULED, key)
+    local state = fields(key, 'priority', 'group', 'solo')
+    if state then
+      place(key, 0, false, state[1], state[2] or nil, state[3])
+    else
+      set_aside(key, 'its state is no hash: something else was written to its key')
+    end
+  end
+end
+
+-- One worker at a time makes room for a suspect, or runs it: then nobody else does either.
+local alone = redis.call('HMGET', SOLO, 'worker', 'until', 'key')
+local function solo_is_taken()
+  if alone[3] then return redis.call('ZSCORE', LEASE, alone[3]) end
+  return alone[1] and alone[1] ~= worker and tonumber(alone[2]) > now
+end
+
+local make_room = ''
 local last = redis.call('HGET', CLAIMS, worker)
 if last and string.sub(last, 1, #claim + 1) == claim .. '\n' then
   for key in string.gmatch(string.sub(last, #claim + 2), '[^\n]+') do
-    local held = redis.call('HMGET', job_of(key), 'claim', 'fence', 'status')
-    if held[1] == claim and (held[3] == 'active' or held[3] == 'aborting') then
-      hand_out(key, tonumber(held[2]))
+    local state = state_of(key)
+    if state and state[17] == claim and (state[1] == 'active' or state[1] == 'aborting') then
+      jobs[#jobs + 1] = { key, tonumber(state[16]), call_record(key), state }
     end
   end
 else
-  local due = redis.call('ZRANGEBYSCORE', SCHEDULED, '-inf', now, 'LIMIT', 0, PROMOTE_LIMIT)
-  for _, key in ipairs(due) do
-    redis.call('ZREM', SCHEDULED, key)
-    redis.call('RPUSH', READY, key)
-  end
-  local keys = {}
-  while #keys < wanted do
-    local key = redis.call('LPOP', READY)
-    if not key then break end
-    local job = job_of(key)
-    if redis.call('HGET', job, 'status') == 'queued' then
-      local fence = redis.call('INCR', root .. ':fence')
-      redis.call('HDEL', job, 'due', 'ended')
-      redis.call('HINCRBY', job, 'attempts', 1)
-      redis.call('HSET', job, 'status', 'active', 'fence', fence, 'claim', claim, 'worker', worker, 'started', now, 'touched', now)
-      redis.call('ZADD', LEASE, now + ARGV[5], key)
-      keys[#keys + 1] = key
-      hand_out(key, fence)
-      tell(key, 'active')
+  promote()
+  if wanted > 0 and redis.call('ZCARD', SUSPECT) > 0 and not solo_is_taken() then
+    redis.call('DEL', SOLO)
+    if ARGV[7] == '1' then
+      take_from(SUSPECT, 1)
+      if keys[1] then redis.call('HSET', SOLO, 'key', keys[1]) end
+    else
+      make_room = '1'
+      redis.call('HSET', SOLO, 'worker', worker, 'until', exact(now + ARGV[8]))
     end
+    alone = redis.call('HMGET', SOLO, 'worker', 'until', 'key')
   end
+  if make_room == '' and #keys == 0 then take_from(READY, wanted) end
   if #keys > 0 then redis.call('HSET', CLAIMS, worker, claim .. '\n' .. table.concat(keys, '\n')) end
 end
 
 -- What this worker leaves behind is for another one. And these leases may be the first that end one
 -- day: whoever waits without knowing of any must know by when to look.
-redis.call('ZADD', WORKERS, now + ARGV[6], worker)
-if redis.call('LLEN', READY) > 0 or (unwatched and #jobs > 0 and redis.call('ZCARD', WORKERS) > 1) then wake() end
+redis.call('ZADD', WORKERS, exact(now + ARGV[6]), worker)
+local suspects = redis.call('ZCARD', SUSPECT) > 0
+if redis.call('ZCARD', READY) > 0 or (suspects and not solo_is_taken() and make_room == '')
+  or (unwatched and #jobs > 0 and redis.call('ZCARD', WORKERS) > 1) then
+  wake()
+end
 
 local function earliest(set)
   local first = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')
   return first[2] and first[2] ~= 'inf' and tonumber(first[2]) or -1
 end
-return { now, earliest(SCHEDULED), earliest(LEASE), earliest(FINISHED), jobs }
+local lease = earliest(LEASE)
+-- Whoever makes room for a suspect may die of it: look again then.
+if suspects and alone[2] and (lease < 0 or tonumber(alone[2]) < lease) then lease = tonumber(alone[2]) end
+return { now, earliest(SCHEDULED), lease, earliest(FINISHED), make_room, jobs }

@@ -12,22 +12,41 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from queuekit.errors import InvalidOptionError, NotSerializableError, TaskFailure
+from queuekit.errors import (
+    InvalidOptionError,
+    NotSerializableError,
+    TaskFailure,
+    UnreadableRecordError,
+)
 from queuekit.job import Job, Status
+from queuekit.store.seal import Seal
 from queuekit.text import clip, repr_of, text_of
 from queuekit.types import DumpType, LoadType
 
 FORMAT = 1
-"The version of the record's format; it travels in every call."
+"""The version of the record's format; it travels in every call. It is raised only when a record would
+be misread by the version before: an older reader ignores fields that it does not know, and sets aside
+a record of a newer format."""
 
 MAX_PAYLOAD_BYTES = 1024 * 1024
-"One call, result or meta. A queue carries references; a megabyte is already too much of the data."
+"One call or result. A queue carries references; a megabyte is already too much of the data."
+
+MAX_META_BYTES = 64 * 1024
+"Of `meta`: it is a note about a job, read with every look at it."
+
+MAX_DEPTH = 100
+"Levels of nesting: more is an accident, or an attack on whoever reads it."
+
+_HEAD_BYTES = 128
+"The head of a call at most: the id of its enqueue and the moment."
 
 STATE_FIELDS = (
-    "status attempts failures losses queued started completed touched due worker progress meta "
-    "result error exception fence claim"
+    "status attempts failures losses abandoned started completed touched due worker progress meta "
+    "result error exception fence claim priority group solo unknown"
 ).split()
 "The order in which prelude.lua's state_of answers."
+
+_FENCE, _CLAIM = STATE_FIELDS.index("fence"), STATE_FIELDS.index("claim")
 
 _CALL_DEFAULTS: dict[str, Any] = {
     "timeout": 10,
@@ -36,68 +55,84 @@ _CALL_DEFAULTS: dict[str, Any] = {
     "ttl": 600,
     "retry_delay": 0.0,
     "retry_backoff": False,
+    "max_lost": 2,
+    "priority": 0,
+    "group_key": None,
 }
+
+State = Sequence[bytes | None]
+"A job's state as the scripts answer it: a value, or None, for each of `STATE_FIELDS`."
 
 
 def json_dump(value: Mapping[Any, Any]) -> str:
     """The default `dump`: compact JSON, refusing what would not come back as it went."""
-    _check_keys(value, ())
-    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    _check_keys(value)
+    return json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
 
 
 def json_load(text: bytes | str) -> Any:
-    """The default `load`."""
-    return json.loads(text)
+    """The default `load`: JSON of at most `MAX_DEPTH` levels."""
+    openings = text.count(b"[") + text.count(b"{") if isinstance(text, bytes) else MAX_DEPTH + 1
+    value = json.loads(text)
+    if openings > MAX_DEPTH:  # so few could not be nested deeper
+        _check_keys(value)
+    return value
 
 
 class _UnwritableError(TypeError):
     """A mapping's key that JSON would quietly turn into text."""
 
 
-def _check_keys(value: Any, path: tuple[Any, ...], depth: int = 0) -> None:
-    if depth > 100:
-        raise _UnwritableError("nested deeper than 100 levels, or holds itself")
+def _check_keys(value: Any, depth: int = 0) -> None:
+    if depth > MAX_DEPTH:
+        raise _UnwritableError(f"nested deeper than {MAX_DEPTH} levels, or holds itself")
     if isinstance(value, Mapping):
         for key, item in value.items():
             if not isinstance(key, str):
                 raise _UnwritableError(f"the key {key!r} is {type(key).__name__}, not text")
-            _check_keys(item, path, depth + 1)
+            _check_keys(item, depth + 1)
     elif isinstance(value, list | tuple):
         for item in value:
-            _check_keys(item, path, depth + 1)
+            _check_keys(item, depth + 1)
 
 
 class Codec:
     """One queue's way of writing records."""
 
-    def __init__(self, dump: DumpType | None = None, load: LoadType | None = None) -> None:
+    def __init__(
+        self, dump: DumpType | None = None, load: LoadType | None = None, seal: Seal | None = None
+    ) -> None:
         self._dump: DumpType = dump or json_dump
         self._load: LoadType = load or json_load
+        self._seal = seal or Seal("")
 
-    def encode(self, what: str, value: Mapping[str, Any]) -> bytes:
+    def encode(self, what: str, value: Mapping[str, Any], limit: int = MAX_PAYLOAD_BYTES) -> bytes:
         """The record of a mapping; `what` names it in errors.
 
         Raises:
             NotSerializableError: `dump` refuses it; the message has the path of the culprit.
-            InvalidOptionError: it is larger than `MAX_PAYLOAD_BYTES`.
+            InvalidOptionError: it is larger than `limit` bytes.
         """
         try:
-            written = self._dump(value)
-            raw = written if isinstance(written, bytes) else written.encode()
+            raw = self._written(value)
         except Exception as error:  # whatever a user's dump raises
             raise self._unserializable(what, value, error) from error
-        if len(raw) > MAX_PAYLOAD_BYTES:
+        if len(raw) > limit:
             raise InvalidOptionError(
                 f"{what} takes {len(raw):,} bytes.\n"
-                f"  At most {MAX_PAYLOAD_BYTES:,} are stored.\n"
+                f"  At most {limit:,} are stored.\n"
                 "  Store the data elsewhere and pass a reference."
             )
         return raw
 
+    def _written(self, value: Mapping[str, Any]) -> bytes:
+        written = self._dump(value)
+        return written if isinstance(written, bytes) else written.encode()
+
     def _unserializable(
         self, what: str, value: Mapping[str, Any], error: Exception
     ) -> NotSerializableError:
-        path, culprit = _first_unwritable(lambda item: self._dump({"value": item}), value)
+        path, culprit = _first_unwritable(lambda item: self._written({"value": item}), value)
         return NotSerializableError(
             f"{what} cannot be stored: {type(error).__name__} at {path or what}: {error}\n"
             f"  Found {type(culprit).__name__}: {clip(repr_of(culprit), 80)}.\n"
@@ -110,35 +145,37 @@ class Codec:
         if job.kwargs:
             call["kwargs"] = job.kwargs
         for name, default in _CALL_DEFAULTS.items():
-            if getattr(job, name) != default:
-                call[name] = getattr(job, name)
+            value = getattr(job, name)
+            if value != default:
+                call[name] = value
         if job.meta:
+            self.encode("meta", {"value": job.meta}, MAX_META_BYTES)
             call["meta"] = job.meta
-        return self.encode(f"the arguments of {job.function!r}", call)
+        raw = self.encode(f"the arguments of {job.function!r}", call)
+        return self._seal.close("call", job.key, raw)
 
-    def encode_value(self, what: str, value: Any) -> bytes:
-        """The record of a single value (a result, meta)."""
-        return self.encode(what, {"value": value})
+    def encode_value(self, what: str, key: str, value: Any) -> bytes:
+        """The record of a single value of a job: its `result` or `meta`."""
+        limit = MAX_META_BYTES if what == "meta" else MAX_PAYLOAD_BYTES
+        return self._seal.close(what, key, self.encode(what, {"value": value}, limit))
 
-    def decode_value(self, raw: bytes) -> Any:
+    def decode_value(self, what: str, key: str, raw: bytes) -> Any:
         """The value that `encode_value` wrote."""
-        return self._load(raw)["value"]
+        return self._load(self._seal.open(what, key, raw))["value"]
 
-    def decode_job(self, key: str, call_raw: bytes | None, state: Sequence[bytes | None]) -> Job:
+    def decode_job(self, key: str, record: bytes | None, state: State | None) -> Job:
         """A job from its two parts.
 
         Raises:
-            ValueError: the record is missing, or not one that this version wrote.
+            Exception: the record is missing, not one that this version can read, or `load` refuses it.
         """
-        if call_raw is None:
-            raise ValueError(f"the call of job {key!r} is gone; what it was to run is not known")
-        call = self._load(call_raw)
-        if not isinstance(call, dict) or not isinstance(call.get("function"), str):
-            raise ValueError(f"the call of job {key!r} is no record of queuekit's")
+        if state is None:
+            raise UnreadableRecordError(f"the state of job {key!r} is no hash")
+        head, payload = self._opened(key, record)
+        call = self._call(key, payload)
         fields = dict(zip(STATE_FIELDS, state, strict=True))
         status = Status(_text(fields["status"]) or "queued")
-        meta = fields["meta"]
-        result = fields["result"]
+        meta, result = fields["meta"], fields["result"]
         job = Job(
             function=call["function"],
             kwargs=call.get("kwargs"),
@@ -146,8 +183,8 @@ class Codec:
             status=status,
             scheduled=_seconds(_number(fields["due"])),
             progress=1.0 if status is Status.COMPLETE else float(fields["progress"] or 0),
-            meta=self.decode_value(meta) if meta else call.get("meta") or {},
-            result=self.decode_value(result) if result else None,
+            meta=self.decode_value("meta", key, meta) if meta else call.get("meta") or {},
+            result=self.decode_value("result", key, result) if result else None,
             error=_text(fields["error"]),
             worker_id=worker_name(_text(fields["worker"])),
         )
@@ -155,9 +192,41 @@ class Codec:
             setattr(job, name, call.get(name, default))
         for name in _COUNTERS:
             setattr(job, name, _number(fields[name]))
+        job.queued = int(head.partition(b" ")[2])
+        job.touched = job.touched or job.queued
         return job
 
-    def decode_failure(self, state: Sequence[bytes | None]) -> TaskFailure | None:
+    def _opened(self, key: str, record: bytes | None) -> tuple[bytes, bytes]:
+        if record is None:
+            raise UnreadableRecordError(
+                f"the call of job {key!r} is gone; what it was to run is not known"
+            )
+        head, end, payload = record.partition(b"\n")
+        if not end or len(head) > _HEAD_BYTES or not head.partition(b" ")[2].isdigit():
+            raise UnreadableRecordError(f"the call of job {key!r} is no record of queuekit's")
+        return head, self._seal.open("call", key, payload)
+
+    def _call(self, key: str, payload: bytes) -> dict[str, Any]:
+        # Somebody else may have written it: bounds are checked before it is taken apart.
+        if len(payload) > MAX_PAYLOAD_BYTES:
+            raise UnreadableRecordError(f"the call of job {key!r} has {len(payload):,} bytes")
+        try:
+            call = self._load(payload)
+        except RecursionError as error:
+            raise UnreadableRecordError(f"the call of job {key!r} is nested too deep") from error
+        if not isinstance(call, dict) or not isinstance(call.get("function"), str):
+            raise UnreadableRecordError(f"the call of job {key!r} is no record of queuekit's")
+        if not isinstance(call.get("kwargs", {}), dict):
+            raise UnreadableRecordError(f"the arguments of job {key!r} are no mapping")
+        version = call.get("v")
+        if not isinstance(version, int) or version > FORMAT:
+            raise UnreadableRecordError(
+                f"the call of job {key!r} has format {version!r}, and this version reads {FORMAT}.\n"
+                "  Upgrade its workers, then queue.restore() the job."
+            )
+        return call
+
+    def decode_failure(self, state: State) -> TaskFailure | None:
         """The failure of the attempt before, if there was one."""
         fields = dict(zip(STATE_FIELDS, state, strict=True))
         exception = fields["exception"]
@@ -167,7 +236,38 @@ class Codec:
         return TaskFailure(type_name, message, _text(fields["error"]))
 
 
-_COUNTERS = ("attempts", "failures", "losses", "queued", "started", "completed", "touched")
+_COUNTERS = ("attempts", "failures", "losses", "abandoned", "started", "completed", "touched")
+
+
+def unreadable(key: str, state: State | None, error: Exception) -> Job:
+    """What can be told of a job whose record cannot be read, for those who only look."""
+    fields = dict(zip(STATE_FIELDS, state or [None] * len(STATE_FIELDS), strict=True))
+    status = _text(fields["status"]) or "queued"
+    told = _text(fields["error"]) or f"its record cannot be read: {text_of(error)}"
+    job = Job(function="?", key=key, error=told)
+    job.status = Status(status) if status in set(Status) else Status.QUEUED
+    return job
+
+
+def claim_of(state: State) -> str:
+    """The claim id in a job's state."""
+    return _text(state[_CLAIM]) or ""
+
+
+def unknown_tries(state: State) -> int:
+    """How often a worker handed the job back because it did not know its function."""
+    return _number(state[STATE_FIELDS.index("unknown")])
+
+
+def runs_alone(state: State) -> bool:
+    """Whether the job is to run alone in its process."""
+    return state[STATE_FIELDS.index("solo")] is not None
+
+
+def payload_of(record: bytes | None) -> bytes | None:
+    """What a producer wrote, without the head that the store put in front."""
+    head, end, payload = (record or b"").partition(b"\n")
+    return payload if end and len(head) <= _HEAD_BYTES else record
 
 
 def worker_name(address: str | None) -> str | None:
@@ -203,7 +303,7 @@ def _first_unwritable(
     write: Callable[[Any], object], value: Any, path: str = ""
 ) -> tuple[str, Any]:
     """The path and value of the first leaf that cannot be written, depth first."""
-    if path.count("[") > 100:  # it holds itself
+    if path.count("[") > MAX_DEPTH:  # it holds itself
         return clip(path, 80), value
     children: list[tuple[str, Any]] = []
     if isinstance(value, Mapping):

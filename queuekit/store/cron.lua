@@ -12,11 +12,11 @@ if last >= tick then return { 'handled', now } end
 local before = redis.call('HGET', root .. ':cronjob', id)
 local busy = false
 if ARGV[4] == '1' and before then
-  local status = redis.call('HGET', job_of(before), 'status')
+  local status = status_of(before)
   busy = status and not terminal[status]
 end
 redis.call('HSET', root .. ':cron', id, ARGV[3])
 if busy then return { 'overlap', now } end
 redis.call('HSET', root .. ':cronjob', id, key)
-begin(key, ARGV[6], ARGV[7], 0)
+begin(key, ARGV[6], ARGV[7], 0, '0', '')
 return { 'enqueued', now }

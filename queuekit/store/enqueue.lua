@@ -1,20 +1,34 @@
 -- Purpose: put jobs into the queue, each unless an unfinished job has its key.
 -- KEYS:    1 the queue's root
--- ARGV:    1 now; then for each job: key, enqueue id, call payload, due (ms, 0: at once), delay (ms from now)
--- Answer:  for each job {verdict, queued, due}; verdict is new, same (this very enqueue, sent twice) or taken
+-- ARGV:    1 now, 2 how many jobs may wait in the queue (empty: any number); then for each job: key,
+--          enqueue id, call payload, due (ms, 0: at once), delay (ms from now), priority, group (empty: none)
+-- Answer:  for each job {verdict, queued, due, call record, state}; verdict is new, same (this very
+--          enqueue, sent twice), taken (with the record of the job that has the key) or full
 -- Moves:   new -> queued
 
+local room
+if ARGV[2] ~= '' then
+  room = ARGV[2] - redis.call('ZCARD', READY) - redis.call('ZCARD', SUSPECT) - redis.call('ZCARD', FOLLOWERS)
+    - redis.call('ZCARD', SCHEDULED)
+end
+
 local answer = {}
-for i = 2, #ARGV, 5 do
-  local key, id, payload = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+for i = 3, #ARGV, 7 do
+  local key, id = ARGV[i], ARGV[i + 1]
   local due = math.max(tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4]) > 0 and now + ARGV[i + 4] or 0)
-  local stored = redis.call('HMGET', job_of(key), 'status', 'id', 'queued', 'due')
-  if stored[2] == id then
-    answer[#answer + 1] = { 'same', tonumber(stored[3]), tonumber(stored[4] or 0) }
-  elseif stored[1] and not terminal[stored[1]] then
-    answer[#answer + 1] = { 'taken', 0, 0 }
+  local enqueued, moment = head_of(key)
+  -- Something that is no job of ours lies there: a new life sweeps it away, as it would an old job.
+  local stored = fields(key, 'status', 'due', 'gone') or {}
+  local unfinished = enqueued and not terminal[stored[1] or 'queued']
+  if enqueued == id or stored[3] == id then
+    answer[#answer + 1] = { 'same', tonumber(moment or now), tonumber(stored[2] or 0) }
+  elseif unfinished then
+    answer[#answer + 1] = { 'taken', 0, 0, call_record(key), state_of(key) }
+  elseif room and room < 1 then
+    answer[#answer + 1] = { 'full', 0, 0 }
   else
-    begin(key, id, payload, due)
+    begin(key, id, ARGV[i + 2], due, ARGV[i + 5], ARGV[i + 6])
+    if room then room = room - 1 end
     answer[#answer + 1] = { 'new', now, due > now and due or 0 }
   end
 end

@@ -10,17 +10,51 @@ if not virtual then
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
-local READY, SCHEDULED, LEASE, FINISHED = root .. ':ready', root .. ':scheduled', root .. ':lease', root .. ':finished'
+local READY, SUSPECT, FOLLOWERS, GROUPS = root .. ':ready', root .. ':suspect', root .. ':followers', root .. ':groups'
+local SCHEDULED, LEASE, FINISHED = root .. ':scheduled', root .. ':lease', root .. ':finished'
+local QUARANTINE, WORKERS, SOLO = root .. ':quarantine', root .. ':workers', root .. ':solo'
 local TOMBSTONE_MS = 60000
+local QUARANTINE_MS = 30 * 86400000
 local terminal = { complete = true, failed = true, aborted = true }
 
 local function job_of(key) return root .. ':job:' .. key end
 local function call_of(key) return root .. ':call:' .. key end
+local function foreign_of(key) return root .. ':foreign:' .. key end
+
+-- On a server whose memory is full, a script passes whose first write frees memory, were it in vain.
+-- Whatever ends work, or keeps it going, begins with this; what brings new work does not.
+local function relieve() redis.call('ZREM', LEASE, '') end
+
+-- Fields of a job's state; nil when something that is no hash lies where it should be.
+local function fields(key, ...)
+  local got = redis.pcall('HMGET', job_of(key), ...)
+  if got.err then return nil end
+  return got
+end
 
 -- A job's state as codec.py reads it. HGETALL would do, but its order is nobody's.
 local function state_of(key)
-  return redis.call('HMGET', job_of(key), 'status', 'attempts', 'failures', 'losses', 'queued', 'started', 'completed',
-    'touched', 'due', 'worker', 'progress', 'meta', 'result', 'error', 'exception', 'fence', 'claim')
+  return fields(key, 'status', 'attempts', 'failures', 'losses', 'abandoned', 'started', 'completed', 'touched', 'due',
+    'worker', 'progress', 'meta', 'result', 'error', 'exception', 'fence', 'claim', 'priority', 'group', 'solo', 'unknown')
+end
+
+-- What is to be run, behind its head; false when it is not there, nor when it is no string.
+local function call_record(key)
+  local call = redis.pcall('GET', call_of(key))
+  return type(call) == 'string' and call
+end
+
+-- The head of a call: the id of its enqueue, and the moment. A job that was only enqueued has no more
+-- than its call: no state means queued, as long as there is a call.
+local function head_of(key)
+  local head = redis.pcall('GETRANGE', call_of(key), 0, 127)
+  if type(head) ~= 'string' then return nil end
+  return string.match(head, '^(%S+) (%d+)\n')
+end
+
+local function status_of(key)
+  local state = fields(key, 'status')
+  return state and state[1] or (head_of(key) and 'queued') or nil
 end
 
 -- There is something to claim, or something earlier to wait for. The token is a level, not an
@@ -31,51 +65,134 @@ end
 
 local function tell(key, status) redis.call('PUBLISH', root .. ':event:' .. key, status) end
 
--- Put a queued job where it waits: for its time, or for a worker.
-local function place(key, due, front)
+-- Order. Each priority owns a band of scores, wide enough for 2^36 jobs either way of its middle
+-- while it is never empty; a set's own ends say what comes next, so there is no counter to lose.
+local BAND, MIDDLE = 2 ^ 37, 2 ^ 36
+local function exact(number) return string.format('%.0f', number) end
+
+local function behind(set, priority)
+  local low, high = exact(priority * BAND), '(' .. exact((priority + 1) * BAND)
+  local last = redis.call('ZREVRANGEBYSCORE', set, high, low, 'WITHSCORES', 'LIMIT', 0, 1)[2]
+  return last and last + 1 or priority * BAND + MIDDLE
+end
+
+local function before(set, priority)
+  local low, high = exact(priority * BAND), '(' .. exact((priority + 1) * BAND)
+  local first = redis.call('ZRANGEBYSCORE', set, low, high, 'WITHSCORES', 'LIMIT', 0, 1)[2]
+  return first and first - 1 or priority * BAND + MIDDLE
+end
+
+-- Groups. Of each group one job at most is ready, suspect or active: GROUPS names it. The others that
+-- could start follow it in one sorted set of equal scores, ordered by group and place.
+local function follower(group, place, key)
+  return group .. '\1' .. string.format('%017.0f', place + 2 ^ 52) .. '\1' .. key
+end
+
+local function follow(group, place, key)
+  redis.call('ZADD', FOLLOWERS, 0, follower(group, place, key))
+  redis.call('HSET', job_of(key), 'follows', exact(place))
+end
+
+local function unfollow(group, place, key)
+  redis.call('ZREM', FOLLOWERS, follower(group, tonumber(place), key))
+  redis.call('HDEL', job_of(key), 'follows')
+end
+
+-- A job takes its place among those that could start, or behind the one of its group that has.
+local function enter(key, set, place, group)
+  if group then
+    local first = redis.call('HGET', GROUPS, group)
+    if first and first ~= key then
+      local theirs = tonumber(redis.call('ZSCORE', READY, first) or nil)
+      if not theirs or theirs <= place then return follow(group, place, key) end
+      redis.call('ZREM', READY, first)
+      follow(group, theirs, first)
+    end
+    redis.call('HSET', GROUPS, group, key)
+  end
+  redis.call('ZADD', set, exact(place), key)
+end
+
+-- Its group goes on without this job: the next one that follows could start now.
+local function leave(key, group)
+  if not group or redis.call('HGET', GROUPS, group) ~= key then return end
+  local next = redis.call('ZRANGEBYLEX', FOLLOWERS, '[' .. group .. '\1', '(' .. group .. '\2', 'LIMIT', 0, 1)[1]
+  if not next then
+    redis.call('HDEL', GROUPS, group)
+    return
+  end
+  local place, follows = string.match(next, '\1(%d+)\1([^\1]*)$')
+  place = place - 2 ^ 52
+  unfollow(group, place, follows)
+  redis.call('HSET', GROUPS, group, follows)
+  local solo = redis.call('HGET', job_of(follows), 'solo')
+  redis.call('ZADD', solo and SUSPECT or READY, exact(place), follows)
+  wake()
+end
+
+-- Put a queued job where it waits: for its time, its group, or a worker.
+local function place(key, due, front, priority, group, solo)
   if due > now then
     redis.call('ZADD', SCHEDULED, due, key)
     if redis.call('ZRANGE', SCHEDULED, 0, 0)[1] == key then wake() end
-  else
-    redis.call(front and 'LPUSH' or 'RPUSH', READY, key)
-    wake()
+    return
   end
+  local set = solo and SUSPECT or READY
+  priority = tonumber(priority or 0)
+  enter(key, set, front and before(set, priority) or behind(set, priority), group)
+  wake()
 end
 
 -- A new life for a key: everything of an earlier one goes. The first write allocates, so that a
 -- server whose memory is full refuses it whole.
-local function begin(key, id, payload, due)
-  redis.call('SET', call_of(key), payload)
+local function begin(key, id, payload, due, priority, group)
+  redis.call('SET', call_of(key), id .. ' ' .. exact(now) .. '\n' .. payload)
   redis.call('DEL', job_of(key))
-  redis.call('ZREM', FINISHED, key)
-  redis.call('HSET', job_of(key), 'status', 'queued', 'id', id, 'queued', now)
-  if due > now then redis.call('HSET', job_of(key), 'due', due) end
-  place(key, due, false)
+  if redis.call('ZREM', FINISHED, key) == 1 and redis.call('ZREM', QUARANTINE, key) == 1 then
+    redis.call('DEL', foreign_of(key))
+  end
+  local state = {}
+  if due > now then state = { 'due', exact(due) } end
+  if priority and priority ~= '0' then state[#state + 1] = 'priority'; state[#state + 1] = priority end
+  if group and group ~= '' then state[#state + 1] = 'group'; state[#state + 1] = group else group = nil end
+  if #state > 0 then redis.call('HSET', job_of(key), 'status', 'queued', unpack(state)) end
+  place(key, due, false, priority, group, nil)
   tell(key, 'queued')
 end
 
 -- The end of a job: its record is kept for ttl ms (0: for ever). With a negative ttl only a
 -- tombstone stays for a minute, invisible to readers: it answers moves that are sent twice.
--- Nothing relies on the server's expiry: `expires` says when a record ends, PEXPIRE frees memory.
-local function finish(key, status, ttl, fields)
+-- Nothing relies on the server's expiry: `expires` says when a record ends, PEXPIREAT frees memory.
+local function finish(key, status, ttl, written)
   local job, call = job_of(key), call_of(key)
-  redis.call('HDEL', job, 'due')
-  redis.call('HSET', job, 'status', status, 'completed', now, 'touched', now, unpack(fields))
+  redis.call('HDEL', job, 'due', 'follows', 'solo')
+  redis.call('HSET', job, 'status', status, 'completed', exact(now), 'touched', exact(now), unpack(written))
   local expires = now + (ttl < 0 and TOMBSTONE_MS or ttl)
   if ttl < 0 then
+    redis.call('HSET', job, 'gone', head_of(key) or '')
     redis.call('DEL', call)
-    redis.call('HDEL', job, 'result', 'error', 'exception', 'meta')
-    redis.call('HSET', job, 'gone', 1)
+    redis.call('HDEL', job, 'result', 'error', 'exception', 'meta', 'log')
   end
   if ttl == 0 then
     redis.call('ZADD', FINISHED, '+inf', key)
   else
-    redis.call('HSET', job, 'expires', expires)
-    redis.call('ZADD', FINISHED, expires, key)
+    redis.call('HSET', job, 'expires', exact(expires))
+    redis.call('ZADD', FINISHED, exact(expires), key)
     if not virtual then
-      redis.call('PEXPIRE', job, expires - now)
-      redis.call('PEXPIRE', call, expires - now)
+      redis.call('PEXPIREAT', job, exact(expires))
+      redis.call('PEXPIREAT', call, exact(expires))
     end
   end
   tell(key, status)
+end
+
+-- A job whose record is not one of queuekit's, or not whole, is set aside where it can be seen; what
+-- lies at its keys is kept. It has left its container by then.
+local function set_aside(key, reason)
+  local kind = redis.call('TYPE', job_of(key)).ok
+  if kind ~= 'hash' and kind ~= 'none' then redis.call('RENAME', job_of(key), foreign_of(key)) end
+  local group = redis.call('HGET', job_of(key), 'group')
+  finish(key, 'failed', QUARANTINE_MS, { 'error', reason })
+  redis.call('ZADD', QUARANTINE, exact(now), key)
+  if group then leave(key, group) end
 end

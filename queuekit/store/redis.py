@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError
@@ -14,13 +14,22 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from queuekit.environment import environment
 from queuekit.job import Status
 from queuekit.store import keys, scripts
+from queuekit.store.codec import State, claim_of
 from queuekit.store.connection import SOCKET_TIMEOUT_S, Client, Connections
+
+T = TypeVar("T")
 
 STORE_ERRORS = (RedisError, OSError)
 "What a call of the store raises when Redis is away or refuses."
 
 BATCH = 100
 "Jobs that one script works on at most: Redis serves nobody else meanwhile."
+
+BATCH_BYTES = 4 * 1024 * 1024
+"Bytes that one script is sent at most, for the same reason (a single larger job is sent alone)."
+
+CONTAINERS = ("scheduled", "followers", "ready", "suspect", "lease")
+"Where an unfinished job can be, each job in one of them, in the order in which jobs travel."
 
 
 @dataclass(frozen=True)
@@ -33,15 +42,40 @@ class NewJob:
     call: bytes
     due_ms: int = 0
     delay_ms: int = 0
+    priority: int = 0
+    group: str = ""
+
+    def arguments(self) -> tuple[Any, ...]:
+        """As enqueue.lua expects them."""
+        return (
+            self.key,
+            self.id,
+            self.call,
+            self.due_ms,
+            self.delay_ms,
+            self.priority,
+            self.group,
+        )
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A job as it lies in Redis; what of it is None is not there, or no record of ours."""
+
+    call: bytes | None
+    state: State | None
+    log: bytes = b""
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """What became of an enqueue. Times are epoch milliseconds of the server."""
+    """What became of an enqueue: new, same, taken or full. Times are epoch milliseconds of the server."""
 
     verdict: str
     queued_ms: int
     due_ms: int
+    holder: Stored | None = None
+    "The job that has the key, if it is taken."
 
 
 @dataclass(frozen=True)
@@ -52,7 +86,7 @@ class Held:
     fence: int
     claim_id: str
     call: bytes | None
-    state: Sequence[bytes | None]
+    state: State
 
 
 @dataclass(frozen=True)
@@ -66,6 +100,8 @@ class Claimed:
     "The next lease that ends unless it is renewed."
     record_end_ms: int | None
     "The next record of a finished job to be removed."
+    make_room: bool
+    "Whether this worker is to let its jobs end, since one waits that must run alone."
     jobs: list[Held]
 
 
@@ -80,15 +116,29 @@ class Move:
     delay_ms: int = 0
     ttl_ms: int = 0
     charge: str = ""
-    "The counter to raise: failures, losses or none."
+    "The counter to raise: failures, losses, unknown or none."
     front: bool = False
     expired_only: bool = False
+    solo: bool = False
+    "Run alone from now on."
+    quarantine: bool = False
+    abandoned: bool = False
+    outcome: str = ""
+    "For the log of attempts, like the note."
+    note: str = ""
     result: bytes = b""
     error: bytes = b""
     exception: bytes = b""
 
     def arguments(self) -> tuple[Any, ...]:
         """As commit.lua expects them."""
+        flags = {
+            "f": self.front,
+            "e": self.expired_only,
+            "s": self.solo,
+            "q": self.quarantine,
+            "a": self.abandoned,
+        }
         return (
             self.key,
             self.fence,
@@ -97,8 +147,9 @@ class Move:
             self.delay_ms,
             self.ttl_ms,
             self.charge,
-            "1" if self.front else "",
-            "1" if self.expired_only else "",
+            "".join(letter for letter, wanted in flags.items() if wanted),
+            self.outcome,
+            self.note,
             self.result,
             self.error,
             self.exception,
@@ -131,37 +182,52 @@ class Store:
             "EVALSHA", sha, 1, self.root, environment().script_now(), *arguments
         )
 
-    async def enqueue(self, jobs: Sequence[NewJob]) -> list[Accepted]:
-        """Put jobs into the queue; each is new, the same one sent twice, or its key is taken."""
+    async def enqueue(
+        self, jobs: Sequence[NewJob], max_waiting: int | None = None
+    ) -> list[Accepted]:
+        """Put jobs into the queue, unless their keys are taken or so many wait already."""
         accepted = []
-        for batch in _batches(jobs):
-            flat: list[Any] = []
-            for job in batch:
-                flat += (job.key, job.id, job.call, job.due_ms, job.delay_ms)
-            for verdict, queued, due in await self.run("enqueue", *flat):
-                accepted.append(Accepted(verdict.decode(), queued, due))
+        most = "" if max_waiting is None else max_waiting
+        for batch in _batches(jobs, lambda job: len(job.call)):
+            flat = [argument for job in batch for argument in job.arguments()]
+            for verdict, queued, due, *holder in await self.run("enqueue", most, *flat):
+                stored = Stored(*holder) if holder else None
+                accepted.append(Accepted(verdict.decode(), queued, due, stored))
         return accepted
 
     async def claim(
-        self, worker: str, claim_id: str, limit: int, lease_ms: int, alive_ms: int
+        self,
+        worker: str,
+        claim_id: str,
+        limit: int,
+        lease_ms: int,
+        alive_ms: int,
+        *,
+        idle: bool = False,
+        room_ms: int = 0,
     ) -> Claimed:
-        """Take up to `limit` jobs. The same `claim_id` again is answered with the same jobs."""
+        """Take up to `limit` jobs. The same `claim_id` again is answered with the same jobs.
+
+        An `idle` worker runs nothing, so it may be given a job that must run alone; another one may be
+        asked to make room for it, and has `room_ms` for that.
+        """
         limit = min(limit, BATCH)
-        now, due, lease, record, jobs = await self.run(
-            "claim", worker, claim_id, limit, lease_ms, alive_ms
+        now, due, lease, record, make_room, jobs = await self.run(
+            "claim", worker, claim_id, limit, lease_ms, alive_ms, "1" if idle else "", room_ms
         )
         return Claimed(
             now_ms=now,
             due_ms=_moment(due),
             lease_end_ms=_moment(lease),
             record_end_ms=_moment(record),
-            jobs=[_held(job, claim_id) for job in jobs],
+            make_room=bool(make_room),
+            jobs=[_held(job) for job in jobs],
         )
 
     async def commit(self, moves: Sequence[Move]) -> list[tuple[str, str]]:
         """End runs. For each a verdict (ok, done, aborting, lost) and a word about it."""
         verdicts: list[tuple[str, str]] = []
-        for batch in _batches(moves):
+        for batch in _batches(moves, lambda move: len(move.result) + len(move.error)):
             flat = [argument for move in batch for argument in move.arguments()]
             for verdict, word in await self.run("commit", *flat):
                 verdicts.append((verdict.decode(), word.decode("utf-8", "replace")))
@@ -183,11 +249,7 @@ class Store:
 
     async def expired(self, limit: int = BATCH) -> list[Held]:
         """Jobs whose lease has ended. Nothing is moved: `commit` with `expired_only` does."""
-        claim_field = -1
-        return [
-            _held(job, (job[3][claim_field] or b"").decode())
-            for job in await self.run("expired", limit)
-        ]
+        return [_held(job) for job in await self.run("expired", limit)]
 
     async def update(
         self, key: str, fence: int, claim_id: str, progress: str, meta: bytes
@@ -202,15 +264,32 @@ class Store:
         verdict: bytes = await self.run("abort", key, reason, ttl_ms)
         return verdict.decode()
 
-    async def read(
-        self, job_keys: Sequence[str]
-    ) -> list[tuple[bytes | None, Sequence[bytes | None]] | None]:
-        """Call and state of each job, or None where there is none."""
-        found: list[tuple[bytes | None, Sequence[bytes | None]] | None] = []
+    async def read(self, job_keys: Sequence[str]) -> list[Stored | None]:
+        """What is stored of each job, or None where there is none."""
+        found: list[Stored | None] = []
         for batch in _batches(job_keys):
             for job in await self.run("read", *batch):
-                found.append(None if job is None else (job[0], job[1]))
+                found.append(None if job is None else Stored(job[0], job[1], job[2] or b""))
         return found
+
+    async def quarantined(self, offset: int, limit: int) -> list[tuple[str, int]]:
+        """Jobs that were set aside, newest first, with the moments (epoch ms)."""
+        last = offset + limit - 1
+        found = await self._command(
+            "ZREVRANGE", f"{self.root}:quarantine", offset, last, "WITHSCORES"
+        )
+        return [
+            (key.decode(), int(float(at))) for key, at in zip(found[::2], found[1::2], strict=True)
+        ]
+
+    async def restore(self, key: str, enqueue_id: str) -> str:
+        """Queue a job that was set aside anew: restored, gone or missing."""
+        verdict: bytes = await self.run("restore", key, enqueue_id)
+        return verdict.decode()
+
+    async def discard(self, key: str) -> bool:
+        """Remove the record of a job that was set aside; whether it was there."""
+        return bool(await self.run("discard", key))
 
     async def expire(self, limit: int = BATCH) -> int:
         """Remove the records of finished jobs whose time is over; how many."""
@@ -253,11 +332,11 @@ class Store:
 
     async def nudge(self, worker: str) -> None:
         """End this worker's own wait."""
-        await self._command("RPUSH", f"{self.root}:control:{worker}", "nudge")
+        await self.run("pass_on", worker)
 
     async def pass_on(self) -> None:
         """Give the token back: it was taken by a worker that has no slot for the work."""
-        await self._command("RPUSH", f"{self.root}:wake", "1")
+        await self.run("pass_on", "")
 
     async def _command(self, *command: Any) -> Any:
         clients = self.connections.current()
@@ -266,12 +345,12 @@ class Store:
 
     async def counts(self) -> dict[str, int]:
         """How many jobs are queued, scheduled and active."""
-        queued, scheduled, active = await self._pipeline(
-            ("LLEN", f"{self.root}:ready"),
-            ("ZCARD", f"{self.root}:scheduled"),
-            ("ZCARD", f"{self.root}:lease"),
+        sizes = await self._pipeline(
+            *(("ZCARD", f"{self.root}:{container}") for container in CONTAINERS)
         )
-        return {"queued": queued, "scheduled": scheduled, "active": active}
+        size = dict(zip(CONTAINERS, sizes, strict=True))
+        queued = size["ready"] + size["suspect"] + size["followers"]
+        return {"queued": queued, "scheduled": size["scheduled"], "active": size["lease"]}
 
     async def workers(self, now_ms: int) -> dict[str, bytes]:
         """What the workers that count as alive told about themselves, by id."""
@@ -292,11 +371,10 @@ class Store:
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     async def page(self, container: str, offset: int, limit: int) -> list[str]:
-        """Job keys of `ready`, `scheduled`, `lease` or `finished`, newest last."""
-        command = "LRANGE" if container == "ready" else "ZRANGE"
+        """Job keys of one of `CONTAINERS`, or `finished`."""
         last = offset + limit - 1
-        found = await self._command(command, f"{self.root}:{container}", offset, last)
-        return [key.decode() for key in found]
+        found = await self._command("ZRANGE", f"{self.root}:{container}", offset, last)
+        return [key.decode().rpartition("\1")[2] for key in found]
 
     async def _pipeline(self, *commands: tuple[Any, ...]) -> list[Any]:
         clients = self.connections.current()
@@ -315,9 +393,9 @@ async def _execute(client: Client, *command: Any) -> Any:
     return await client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
-def _held(job: Sequence[Any], claim_id: str) -> Held:
+def _held(job: Sequence[Any]) -> Held:
     key, fence, call, state = job
-    return Held(key.decode(), fence, claim_id, call, state)
+    return Held(key.decode(), fence, claim_of(state), call, state)
 
 
 def _moment(milliseconds: int) -> int | None:
@@ -329,7 +407,14 @@ def _seconds(seconds: float) -> str:
     return f"{max(seconds, 0.001):.6f}"
 
 
-def _batches(items: Iterable[Any]) -> Iterable[list[Any]]:
-    whole = list(items)
-    for start in range(0, len(whole), BATCH):
-        yield whole[start : start + BATCH]
+def _batches(items: Iterable[T], size: Callable[[T], int] = lambda _: 0) -> Iterable[list[T]]:
+    batch: list[T] = []
+    total = 0
+    for item in items:
+        if batch and (len(batch) == BATCH or total + size(item) > BATCH_BYTES):
+            yield batch
+            batch, total = [], 0
+        batch.append(item)
+        total += size(item)
+    if batch:
+        yield batch

@@ -5,22 +5,23 @@
 -- Moves:   none
 
 local worker = ARGV[2]
+local function forget(gone)
+  redis.call('ZREM', WORKERS, gone)
+  redis.call('HDEL', root .. ':info', gone)
+  redis.call('HDEL', root .. ':claims', gone)
+  redis.call('DEL', root .. ':control:' .. gone)
+  if redis.call('HGET', SOLO, 'worker') == gone then redis.call('DEL', SOLO) end
+end
+
+relieve()
 if tonumber(ARGV[3]) == 0 then
-  redis.call('ZREM', root .. ':workers', worker)
-  redis.call('HDEL', root .. ':info', worker)
-  redis.call('HDEL', root .. ':claims', worker)
-  redis.call('DEL', root .. ':control:' .. worker)
+  forget(worker)
   -- It may have taken the token that was meant for somebody who stays.
   wake()
   return 1
 end
 -- Those that were killed never said good-bye.
-for _, gone in ipairs(redis.call('ZRANGEBYSCORE', root .. ':workers', '-inf', now, 'LIMIT', 0, 100)) do
-  redis.call('ZREM', root .. ':workers', gone)
-  redis.call('HDEL', root .. ':info', gone)
-  redis.call('HDEL', root .. ':claims', gone)
-  redis.call('DEL', root .. ':control:' .. gone)
-end
-redis.call('ZADD', root .. ':workers', now + ARGV[3], worker)
+for _, gone in ipairs(redis.call('ZRANGEBYSCORE', WORKERS, '-inf', exact(now), 'LIMIT', 0, 100)) do forget(gone) end
+redis.call('ZADD', WORKERS, exact(now + ARGV[3]), worker)
 if ARGV[4] ~= '' then redis.call('HSET', root .. ':info', worker, ARGV[4]) end
 return 1

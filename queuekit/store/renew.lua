@@ -4,14 +4,15 @@
 -- Answer:  for each run that does not simply go on: {fence, lost or aborting, reason of the abort}
 -- Moves:   none
 
+relieve()
 local news = {}
 for i = 3, #ARGV, 3 do
   local key, fence, claim = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  local held = redis.call('HMGET', job_of(key), 'status', 'fence', 'claim', 'error')
+  local held = fields(key, 'status', 'fence', 'claim', 'error') or {}
   local running = held[1] == 'active' or held[1] == 'aborting'
   if running and held[2] == fence and held[3] == claim then
-    -- XX: a lease is prolonged, never made. The member is there, so this allocates nothing.
-    redis.call('ZADD', LEASE, 'XX', now + ARGV[2], key)
+    -- XX: a lease is prolonged, never made.
+    redis.call('ZADD', LEASE, 'XX', exact(now + ARGV[2]), key)
     if held[1] == 'aborting' then news[#news + 1] = { tonumber(fence), 'aborting', held[4] or '' } end
   else
     news[#news + 1] = { tonumber(fence), 'lost', '' }

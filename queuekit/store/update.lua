@@ -5,14 +5,15 @@
 -- Moves:   none
 
 local key, fence = ARGV[2], ARGV[3]
-local stored = redis.call('HMGET', job_of(key), 'status', 'fence', 'claim')
-local status = stored[1]
-if not status then return { 'missing', '', 0 } end
+local stored = fields(key, 'status', 'fence', 'claim', 'expires') or {}
+local status = stored[1] or (head_of(key) and 'queued')
+if not status or (stored[4] and tonumber(stored[4]) <= now) then return { 'missing', '', 0 } end
 if fence ~= '' and (stored[2] ~= fence or stored[3] ~= ARGV[4] or not (status == 'active' or status == 'aborting')) then
   return { 'lost', status, 0 }
 end
 if terminal[status] then return { 'final', status, 0 } end
-redis.call('HSET', job_of(key), 'touched', now)
+relieve()
+redis.call('HSET', job_of(key), 'status', status, 'touched', exact(now))
 if ARGV[5] ~= '' then redis.call('HSET', job_of(key), 'progress', ARGV[5]) end
 if ARGV[6] ~= '' then redis.call('HSET', job_of(key), 'meta', ARGV[6]) end
 tell(key, status)

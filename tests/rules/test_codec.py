@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queuekit.errors import NotSerializableError, TaskFailure
+from queuekit.errors import NotSerializableError, TaskFailure, UnreadableRecordError
 from queuekit.job import Job, Status
 from queuekit.store.codec import STATE_FIELDS, Codec, encode_exception, worker_name
 
@@ -16,6 +16,9 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
     max_leaves=10,
 )  # fmt: skip
+
+
+HEAD = b"an-id 5\n"
 
 
 def state(**fields: bytes) -> list[bytes | None]:
@@ -28,7 +31,7 @@ def test_a_job_comes_back_as_it_was_enqueued(kwargs, meta):
     job = Job(
         "f", kwargs=kwargs, key="k", timeout=3.5, retries=7, retry_backoff=60, meta={"m": meta}
     )
-    back = codec.decode_job("k", codec.encode_call(job), state(status=b"queued", queued=b"5"))
+    back = codec.decode_job("k", HEAD + codec.encode_call(job), state())
     assert back.kwargs == (kwargs or None)
     assert (back.timeout, back.retries, back.retry_backoff, back.meta) == (3.5, 7, 60, {"m": meta})
     assert (back.status, back.queued) == (Status.QUEUED, 5)
@@ -37,26 +40,54 @@ def test_a_job_comes_back_as_it_was_enqueued(kwargs, meta):
 @given(value=VALUES)
 def test_a_result_comes_back_as_it_was_returned(value):
     codec = Codec()
-    assert codec.decode_value(codec.encode_value("result", value)) == value
+    assert codec.decode_value("result", "k", codec.encode_value("result", "k", value)) == value
 
 
-def test_unknown_fields_of_a_newer_version_are_ignored():
-    raw = b'{"v":2,"function":"f","colour":"red","retries":4}'
-    assert Codec().decode_job("k", raw, state(status=b"queued")).retries == 4
+def test_fields_that_this_version_does_not_know_are_ignored():
+    raw = HEAD + b'{"v":1,"function":"f","colour":"red","retries":4}'
+    assert Codec().decode_job("k", raw, state()).retries == 4
 
 
-@pytest.mark.parametrize("raw", [None, b"", b"[]", b'{"v":1}', b'{"function":5}', b"\xff"])
+def test_a_newer_format_is_refused_with_what_to_do():
+    raw = HEAD + b'{"v":2,"function":"f"}'
+    with pytest.raises(UnreadableRecordError, match=r"has format 2.*\n.*restore"):
+        Codec().decode_job("k", raw, state())
+
+
+DEEP = b"[" * 101 + b"]" * 101
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"[]",
+        b'{"v":1}',
+        b'{"v":1,"function":5}',
+        b'{"function":"f"}',
+        b"\xff",
+        b"[" * 100_000,
+        b'{"v":1,"function":"f","kwargs":[]}',
+        b'{"v":1,"function":"f","meta":' + DEEP + b"}",
+    ],
+)
 def test_what_is_no_record_is_refused(raw):
-    with pytest.raises(ValueError, match=r".+"):
-        Codec().decode_job("k", raw, state(status=b"queued"))
+    with pytest.raises((ValueError, TypeError), match=r".+"):
+        Codec().decode_job("k", HEAD + raw, state())
 
 
-def test_lone_surrogates_are_refused_before_they_are_written_by_a_dump_that_keeps_them():
-    import json  # noqa: PLC0415
+@pytest.mark.parametrize(
+    "record", [None, b"", b'{"v":1,"function":"f"}', b"id x\n{}", b"x" * 300 + b" 5\n{}"]
+)
+def test_what_has_no_head_of_queuekits_is_refused(record):
+    with pytest.raises(UnreadableRecordError):
+        Codec().decode_job("k", record, state())
 
-    codec = Codec(lambda value: json.dumps(value, ensure_ascii=False), json.loads)
+
+def test_lone_surrogates_are_refused_before_they_are_written():
+    codec = Codec()
     with pytest.raises(NotSerializableError):
-        codec.encode_value("result", "\ud800")
+        codec.encode_value("result", "k", "\ud800")
 
 
 def test_a_failure_comes_back_with_type_text_and_traceback():

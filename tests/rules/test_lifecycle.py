@@ -82,7 +82,7 @@ def test_zero_retries_runs_once_too():
     ("losses", "status"), [(1, Status.QUEUED), (2, Status.QUEUED), (3, Status.FAILED)]
 )
 def test_the_third_loss_fails_a_job(losses, status):
-    assert after_loss(losses) is status
+    assert after_loss(losses, max_lost=2) is status
 
 
 def test_at_most_once_is_max_lost_zero():

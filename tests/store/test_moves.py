@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from queuekit.job import Status
+from queuekit.store.codec import STATE_FIELDS, payload_of
 from queuekit.store.redis import Move, NewJob
 
 LEASE_MS = 30_000
@@ -30,9 +31,13 @@ def move(held, target, **options):
     return Move(held.key, held.fence, held.claim_id, target, **options)
 
 
+def field(stored, name):
+    return stored.state[STATE_FIELDS.index(name)]
+
+
 async def status_of(store, key="a"):
     [found] = await store.read([key])
-    return found[1][0].decode() if found else None
+    return (found.state[0] or b"queued").decode() if found else None
 
 
 async def test_an_enqueued_job_is_queued(store):
@@ -71,17 +76,15 @@ async def test_a_finished_job_frees_its_key_for_a_new_life(store):
     await store.commit([move(held, Status.FAILED, ttl_ms=600_000, error=b"no")])
     [accepted] = await store.enqueue([new(id="e2")])
     assert accepted.verdict == "new"
-    [(_, state)] = await store.read(["a"])
-    assert state[0] == b"queued"
-    assert not any(state[1:4]), "attempts, failures and losses begin anew"
-    assert state[13] is None, "and so does the error"
+    [stored] = await store.read(["a"])
+    assert not any(stored.state), "counters, times and the error begin anew"
 
 
 async def test_a_claim_starts_lease_attempt_and_fence_in_one_go(store, simulation):
     await store.enqueue([new()])
     claimed = await claim(store)
     [held] = claimed.jobs
-    assert held.call == CALL
+    assert payload_of(held.call) == CALL
     assert (held.state[0], held.state[1]) == (b"active", b"1")
     assert claimed.lease_end_ms == simulation.environment.time_ms() + LEASE_MS
     assert await store.counts() == {"queued": 0, "scheduled": 0, "active": 1}
@@ -139,8 +142,8 @@ async def test_a_commit_sent_twice_is_done_once(store, target):
     assert await store.commit([it]) == [("ok", target.value)]
     [(verdict, _)] = await store.commit([it])
     assert verdict == "done"
-    [(_, state)] = await store.read(["a"])
-    assert state[2] == b"1", "charged once"
+    [stored] = await store.read(["a"])
+    assert field(stored, "failures") == b"1", "charged once"
 
 
 @pytest.mark.parametrize("wrong", [{"fence": 99}, {"claim_id": "other"}])
@@ -260,8 +263,8 @@ async def test_an_update_from_the_run_is_fenced_and_one_from_outside_is_not(stor
     assert (await store.update("a", held.fence, held.claim_id, "0.5", b""))[0] == "ok"
     assert (await store.update("a", 99, "x", "0.9", b""))[0] == "lost"
     assert (await store.update("a", 0, "", "", b'{"value":{"m":1}}'))[0] == "ok"
-    [(_, state)] = await store.read(["a"])
-    assert (state[10], state[11]) == (b"0.5", b'{"value":{"m":1}}')
+    [stored] = await store.read(["a"])
+    assert (field(stored, "progress"), field(stored, "meta")) == (b"0.5", b'{"value":{"m":1}}')
 
 
 async def test_a_record_is_invisible_after_its_ttl_and_then_removed(store, simulation):

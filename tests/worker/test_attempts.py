@@ -240,13 +240,70 @@ async def test_sync_tasks_run_beside_each_other(simulation):
         simulation.assert_completed(job)
 
 
-async def test_an_unknown_function_fails_with_the_names_that_are_known(simulation):
-    simulation.worker([ok])
-    job = await simulation.queue.enqueue("nope")
-    await simulation.run_until_idle()
+async def test_an_unknown_function_fails_in_the_end_with_the_names_that_are_known(simulation):
+    handle = simulation.worker([ok])
+    job = await simulation.queue.enqueue("nope", retries=1)
+    await simulation.advance(290)
+    assert (await simulation.queue.job(job.key)).status is Status.QUEUED
+    await simulation.advance(60)
     simulation.assert_failed(
-        job, error="there is no function 'nope' in this worker.\n  It has: ok."
+        job, error=f"there is no function 'nope' in worker {handle.worker.id}.\n  It has: ok."
     )
+    stored = await simulation.queue.job(job.key)
+    assert (stored.failures, stored.losses) == (0, 0), "it was never run"
+    assert {attempt.outcome for attempt in (await job.history())[:-1]} == {"unknown function"}
+
+
+async def test_a_job_that_an_old_worker_does_not_know_runs_on_a_new_one(simulation):
+    """A rolling deploy: its producer is newer than the worker that meets it first."""
+    old = simulation.worker([ok])
+
+    async def newer(ctx):
+        return "done"
+
+    job = await simulation.queue.enqueue("newer")
+    await simulation.advance(20)
+    simulation.worker([ok, newer])
+    await old.stop()
+    await simulation.advance(120)
+    simulation.assert_completed(job, result="done")
+    assert (await simulation.queue.job(job.key)).failures == 0
+
+
+async def test_arguments_that_do_not_fit_fail_the_job_once(simulation):
+    runs = []
+
+    async def strict(ctx, *, order):
+        runs.append(order)
+
+    simulation.worker([strict])
+    job = await simulation.queue.enqueue("strict", ordre=3, retries=5)
+    await simulation.run_until_idle()
+    simulation.assert_failed(job, attempts=1, error="do not fit its task")
+    assert runs == []
+
+
+async def test_a_type_error_of_the_task_itself_is_a_failure_like_any_other(simulation):
+    async def adds(ctx, *, order):
+        return order + None
+
+    simulation.worker([adds])
+    job = await simulation.queue.enqueue("adds", order=3, retries=2)
+    await simulation.run_until_idle()
+    simulation.assert_failed(job, attempts=2, error="unsupported operand")
+
+
+@pytest.mark.parametrize("raised", [GeneratorExit, type("OwnError", (BaseException,), {})])
+async def test_what_would_end_a_program_ends_a_run_only(simulation, raised):
+    async def breaks(ctx):
+        raise raised
+
+    simulation.worker([breaks, ok])
+    job = await simulation.queue.enqueue("breaks", retries=2)
+    other = await simulation.queue.enqueue("ok")
+    await simulation.run_until_idle()
+    simulation.assert_failed(job, attempts=2, error=f"raised {raised.__name__}, which ends its run")
+    simulation.assert_completed(other)
 
 
 async def test_an_exception_whose_text_raises_does_not_hurt_the_worker(simulation):
@@ -265,7 +322,7 @@ async def test_an_exception_whose_text_raises_does_not_hurt_the_worker(simulatio
     simulation.assert_completed(other)
 
 
-async def test_a_record_that_cannot_be_read_fails_alone(simulation):
+async def test_a_record_that_cannot_be_read_is_set_aside_alone(simulation):
     queue = simulation.queue
     bad = await queue.enqueue("ok", key="bad")
     await queue.store._command("SET", f"{queue.store.root}:call:bad", "not json")
@@ -273,9 +330,12 @@ async def test_a_record_that_cannot_be_read_fails_alone(simulation):
     simulation.worker([ok])
     await simulation.run_until_idle()
     simulation.assert_completed(good)
-    [(_, state)] = await queue.store.read([bad.key])
-    assert state[0] == b"failed"
-    assert b"its record cannot be read" in state[13]
+    [aside] = await queue.quarantined()
+    assert (aside.key, aside.raw) == (bad.key, b"not json")
+    assert "its record cannot be read" in aside.reason
+    seen = await queue.job(bad.key)
+    assert (seen.status, seen.function) == (Status.FAILED, "?")
+    assert "its record cannot be read" in seen.error
 
 
 async def test_a_task_may_finish_its_job_itself(simulation):

@@ -131,7 +131,7 @@ async def test_a_job_that_is_lost_three_times_fails_and_says_so(simulation):
     recoverer = Worker(queue=queue, functions=[ok])
     await queue.enqueue("ok", key="poison")
     for loss in range(3):
-        await queue.store.claim("dead", f"dead.{loss}", 1, 1000, 60_000)
+        await queue.store.claim("dead", f"dead.{loss}", 1, 1000, 60_000, idle=True)
         await simulation.advance(1)
         assert await recover(recoverer) == 1
     job = await queue.job("poison")

@@ -1,0 +1,9 @@
+-- Purpose: give a token back, or end a worker's own wait by a word to it; also while memory is full.
+-- KEYS:    1 the queue's root
+-- ARGV:    1 now, 2 worker (empty: the token)
+-- Answer:  1
+-- Moves:   none
+
+relieve()
+if ARGV[2] == '' then wake() else redis.call('RPUSH', root .. ':control:' .. ARGV[2], 'nudge') end
+return 1
