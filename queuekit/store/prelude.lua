@@ -84,8 +84,20 @@ end
 
 -- Groups. Of each group one job at most is ready, suspect or active: GROUPS names it. The others that
 -- could start follow it in one sorted set of equal scores, ordered by group and place.
-local function follower(group, place, key)
-  return group .. '\1' .. string.format('%017.0f', place + 2 ^ 52) .. '\1' .. key
+local function rank(group, place) return group .. '\1' .. string.format('%017.0f', place + 2 ^ 52) end
+local function follower(group, place, key) return rank(group, place) .. '\1' .. key end
+local function place_of(member) return tonumber(string.match(member, '\1(%d+)\1')) - 2 ^ 52 end
+
+-- Followers of one priority keep their order too: behind the last of them, or before the first.
+local function among(group, place, front)
+  local band = math.floor(place / BAND)
+  local low, high = '[' .. rank(group, band * BAND), '(' .. rank(group, (band + 1) * BAND)
+  if front then
+    local first = redis.call('ZRANGEBYLEX', FOLLOWERS, low, high, 'LIMIT', 0, 1)[1]
+    return first and math.min(place, place_of(first) - 1) or place
+  end
+  local last = redis.call('ZREVRANGEBYLEX', FOLLOWERS, high, low, 'LIMIT', 0, 1)[1]
+  return last and math.max(place, place_of(last) + 1) or place
 end
 
 local function follow(group, place, key)
@@ -99,12 +111,12 @@ local function unfollow(group, place, key)
 end
 
 -- A job takes its place among those that could start, or behind the one of its group that has.
-local function enter(key, set, place, group)
+local function enter(key, set, place, group, front)
   if group then
     local first = redis.call('HGET', GROUPS, group)
     if first and first ~= key then
       local theirs = tonumber(redis.call('ZSCORE', READY, first) or nil)
-      if not theirs or theirs <= place then return follow(group, place, key) end
+      if not theirs or theirs <= place then return follow(group, among(group, place, front), key) end
       redis.call('ZREM', READY, first)
       follow(group, theirs, first)
     end
@@ -121,8 +133,7 @@ local function leave(key, group)
     redis.call('HDEL', GROUPS, group)
     return
   end
-  local place, follows = string.match(next, '\1(%d+)\1([^\1]*)$')
-  place = place - 2 ^ 52
+  local place, follows = place_of(next), string.match(next, '[^\1]*$')
   unfollow(group, place, follows)
   redis.call('HSET', GROUPS, group, follows)
   local solo = redis.call('HGET', job_of(follows), 'solo')
@@ -139,7 +150,7 @@ local function place(key, due, front, priority, group, solo)
   end
   local set = solo and SUSPECT or READY
   priority = tonumber(priority or 0)
-  enter(key, set, front and before(set, priority) or behind(set, priority), group)
+  enter(key, set, front and before(set, priority) or behind(set, priority), group, front)
   wake()
 end
 
