@@ -28,6 +28,9 @@ logger = logging.getLogger("queuekit")
 RETRY_S = 0.5
 "Before upkeep tries again what Redis refused or did not answer."
 
+RECOVERY_ROUNDS = 10
+"Batches of lost jobs that a worker moves before it looks at what else there is; then it goes on."
+
 ALIVE_S = 60.0
 "A worker that was not heard of for so long counts as gone (longer when it may wait longer)."
 
@@ -75,8 +78,8 @@ async def after_claim(worker: Worker[Any], claimed: Claimed) -> None:
     if claimed.lease_end_ms is not None and claimed.lease_end_ms <= claimed.now_ms:
         await recover(worker)
     if claimed.record_end_ms is not None and claimed.record_end_ms <= claimed.now_ms:
-        while await worker.queue.store.expire() == BATCH:
-            pass
+        # One batch: if there are more, the next claim tells so, and jobs come in between.
+        await worker.queue.store.expire()
 
 
 async def recover(worker: Worker[Any]) -> int:
@@ -85,7 +88,7 @@ async def recover(worker: Worker[Any]) -> int:
     Any number of workers may do this at once: each move is accepted once. How many were moved here.
     """
     moved = 0
-    while True:
+    for _ in range(RECOVERY_ROUNDS):
         orphans = await worker.queue.store.expired()
         moves = [_recovery(worker, orphan) for orphan in orphans]
         verdicts = await worker.queue.store.commit(moves) if moves else []
@@ -94,7 +97,8 @@ async def recover(worker: Worker[Any]) -> int:
                 moved += 1
                 await _tell_lost(worker, move)
         if len(orphans) < BATCH or not any(verdict == "ok" for verdict, _ in verdicts):
-            return moved
+            break
+    return moved
 
 
 def _recovery(worker: Worker[Any], orphan: Held) -> Move:

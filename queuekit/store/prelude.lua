@@ -106,7 +106,7 @@ local function follow(group, place, key)
 end
 
 local function unfollow(group, place, key)
-  redis.call('ZREM', FOLLOWERS, follower(group, tonumber(place), key))
+  redis.call('ZREM', FOLLOWERS, follower(group, tonumber(place) or 0, key))
   redis.call('HDEL', job_of(key), 'follows')
 end
 
@@ -149,7 +149,9 @@ local function place(key, due, front, priority, group, solo)
     return
   end
   local set = solo and SUSPECT or READY
-  priority = tonumber(priority or 0)
+  -- A state that somebody has damaged must not end a script half-way.
+  priority = tonumber(priority or 0) or 0
+  if math.abs(priority) > 32768 then priority = 0 end
   enter(key, set, front and before(set, priority) or behind(set, priority), group, front)
   wake()
 end
