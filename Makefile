@@ -12,6 +12,7 @@ PYTHONS ?= python3.11 python3.12 python3.13 python3.14
 PYTEST_ARGS ?=
 DEMO ?= -m scenarios.shop
 BENCH ?= -m benchmarks
+CHAOS ?= -m tests.chaos --full --peer both
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -25,7 +26,7 @@ SOURCES := queuekit pytest_plugin tests scenarios benchmarks docs conftest.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test quick lint format types test-redis-lowest test-versions bench dist constraints clean
+.PHONY: help demo test quick lint format types test-redis-lowest test-versions bench chaos dist constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || sed -n 's/^\([a-z-]*\):.*## /  make \1  /p' Makefile
@@ -65,6 +66,9 @@ test-versions: ## the suite on each Python that this machine has
 
 bench: $(BENCH_READY) ## side by side with the peers
 	$(<D)/bin/python $(BENCH)
+
+chaos: $(BENCH_READY) ## real processes killed, stopped and cut off: queuekit and SAQ side by side
+	$(<D)/bin/python $(CHAOS)
 
 dist: $(READY) ## wheel and sdist, into dist/
 	$(BIN)/python -m hatchling build -d dist
