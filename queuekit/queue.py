@@ -48,11 +48,14 @@ class Queue:
     loop (and the simulated world) in which it is used.
 
     Args:
-        url: `redis://`, `rediss://`, `unix://`, or `fakeredis://` for a server inside this process.
+        url: `redis://`, `rediss://` (TLS), `unix://`, `sentinel://host:26379,host2:26379/mymaster`,
+            `rediscluster://host:6379`, or `fakeredis://` for a server inside this process.
         name: several queues share a Redis under different names.
         dump, load: how calls, results and meta are written: any pair that takes a mapping to text or
             bytes and back. JSON by default; a pickle would let whoever can write to Redis run code.
-        options: passed on to redis-py (`password=`, `ssl_ca_certs=`, ...).
+        durability: `"primary"`, or `"replica"`: an enqueue is acknowledged only when a replica has it
+            too, so that a failover cannot lose it. See docs/production.md.
+        options: of each connection, as redis-py knows them (`password=`, `ssl_ca_certs=`, ...).
 
     Raises:
         InvalidUrlError, MissingDependencyError, InvalidOptionError: see their messages.
@@ -64,13 +67,14 @@ class Queue:
         name: str = "default",
         dump: DumpType | None = None,
         load: LoadType | None = None,
+        durability: str = "primary",
         **options: Any,
     ) -> None:
         if (dump is None) != (load is None):
             raise InvalidOptionError("dump and load belong together: give both, or neither.")
         self.name = check_queue_name(name)
         self.codec = Codec(dump, load)
-        self.store = Store(url, name, options)
+        self.store = Store(url, name, options, durability)
         self._before_enqueues: dict[int, BeforeEnqueueType] = {}
 
     @classmethod
@@ -124,8 +128,11 @@ class Queue:
 
         Raises:
             InvalidOptionError, InvalidOptionTypeError, NotSerializableError: before any write.
-            redis.RedisError: the server is away. If its answer got lost the job may be there;
-                enqueue with a `key` of your own to be able to repeat the call.
+            ServerUnreachableError: the server is away. If `error.may_have_happened`, its answer got
+                lost and the job may be there; enqueue with a `key` of your own to be able to
+                repeat the call. It comes within 15 s, mostly at once.
+            ServerRefusedError: it refuses, for the reason in `error.code` (OOM, READONLY, NOPERM, ...).
+            NotReplicatedError: under `durability="replica"`: stored, but on the primary only.
         """
         [job] = await self._enqueue_all([make_job(job_or_func, kwargs)])
         return job

@@ -18,6 +18,7 @@ from queuekit.errors import InvalidOptionError, InvalidOptionTypeError
 from queuekit.execution import Execution, Outcome, call
 from queuekit.job import CronJob, Job, Status
 from queuekit.lifecycle import LEASE_MS, Event
+from queuekit.outage import Backoff, Outage
 from queuekit.queue import Queue
 from queuekit.registry import Registry
 from queuekit.session import Session, signals_stop, wait_for_all
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
     from queuekit.types import WorkerStats
 
 logger = logging.getLogger("queuekit")
-
-MAX_BACKOFF_S = 2.0
-"The longest pause between two tries to reach Redis: a worker is back within it."
 
 UNREADABLE_TTL_MS = 24 * 3_600_000
 "A record that nobody could read is kept for a day, for somebody to look at."
@@ -141,6 +139,8 @@ class Worker(Generic[CtxType]):
         self.address = ""
         "What Redis knows this start of the worker by: its claims, and the key of messages to it."
         self.stats: dict[str, int] = dict.fromkeys(("complete", "failed", "retried", "aborted"), 0)
+        self.outage = Outage(self.id)
+        "Whether Redis is away, as all duties of the worker together know it."
         self._started_at = 0.0
         self._processed = 0
         self._unanswered = False
@@ -222,7 +222,7 @@ class Worker(Generic[CtxType]):
 
     async def _take_jobs(self, session: Session) -> None:
         """Claim first, wait after, always: the token may have been somebody else's."""
-        backoff = 0.05
+        pauses = Backoff()
         while not session.stopping:
             session.attention.clear()
             try:
@@ -230,11 +230,12 @@ class Worker(Generic[CtxType]):
                 if claimed is not None:
                     await upkeep.after_claim(self, claimed)
             except STORE_ERRORS as error:
-                logger.warning("worker %s cannot reach Redis: %s", self.id, type(error).__name__)
-                await session.pause(backoff)
-                backoff = min(backoff * 2, MAX_BACKOFF_S)
+                self.outage.note("claiming", error)
+                await session.pause(pauses.next_s())
                 continue
-            backoff = 0.05
+            pauses.reset()
+            if claimed is not None:
+                self.outage.over("claiming")
             if self._is_done(session, claimed):
                 session.stop()
             elif not (claimed and self._comes_again_at_once(claimed)):
