@@ -22,6 +22,7 @@ from queuekit.outage import Backoff, Outage
 from queuekit.queue import Queue
 from queuekit.registry import Registry
 from queuekit.session import Session, signals_stop, wait_for_all
+from queuekit.store.advice import advice
 from queuekit.store.redis import STORE_ERRORS, Claimed, Held, Move
 from queuekit.text import gist
 from queuekit.types import (
@@ -209,6 +210,10 @@ class Worker(Generic[CtxType]):
     async def _work(self, session: Session) -> None:
         logger.info("worker %s starts on %r with %s", self.id, self.queue, ", ".join(self.names))
         await upkeep.write_info(self)
+        if not environment().simulated:
+            # Beside the work, which does not wait for it. Not in a simulation: its server is a test's,
+            # nobody's data is on it, and a warning in each test would be noise.
+            session.spawn(self._advise(), "advice")
         session.spawn(upkeep.tell_statistics(self), "statistics")
         if self.schedules:
             session.spawn(upkeep.tick(self, self.schedules), "cron")
@@ -219,6 +224,10 @@ class Worker(Generic[CtxType]):
             await self._drain(session)
             with contextlib.suppress(*STORE_ERRORS):  # it will be noticed by its silence
                 await self.queue.store.deregister(self.address)
+
+    async def _advise(self) -> None:
+        for finding in await advice(self.queue.store.server):
+            logger.warning("worker %s: %s", self.id, finding)
 
     async def _take_jobs(self, session: Session) -> None:
         """Claim first, wait after, always: the token may have been somebody else's."""

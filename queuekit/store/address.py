@@ -51,6 +51,11 @@ class Address:
     asking: dict[str, Any] = field(default_factory=dict, repr=False)
     "Options of connections to the Sentinels."
 
+    @property
+    def limit_s(self) -> float:
+        """What a half-open connection costs at most: the socket's time-out."""
+        return float(self.options["socket_timeout"] or SOCKET_TIMEOUT_S)
+
 
 def redact(url: str) -> str:
     """The address without what is secret in it: user, password and query stay out of logs."""

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary, WeakSet
 from redis.exceptions import RedisError, ResponseError
 
 from queuekit.environment import environment
-from queuekit.store.address import SOCKET_TIMEOUT_S, Address, Node, read_address
+from queuekit.store.address import Address, Node, read_address
 from queuekit.store.hints import Hints
 from queuekit.store.route import Route, route_to
 
@@ -38,6 +38,7 @@ class Line:
         self._options = {**address.options, **options}
         self.route = route
         self.shown = address.shown
+        self.limit_s = address.limit_s
         self._node: Node | None = None
         self._idle: list[Any] = []
         self._taken: dict[Any, Node | None] = {}
@@ -61,7 +62,7 @@ class Line:
 
     async def take(self) -> Any:
         """A connection that is ready, within the socket's time-out."""
-        async with asyncio.timeout(SOCKET_TIMEOUT_S):
+        async with asyncio.timeout(self.limit_s):
             node = await self.route.node()
             if node != self._node:
                 await self.drop_idle()

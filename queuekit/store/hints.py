@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from queuekit.environment import background, environment
 from queuekit.outage import Backoff
-from queuekit.store.address import SOCKET_TIMEOUT_S
 from queuekit.store.refusals import REDIS_ERRORS, code_of, refused, unreachable
 
 if TYPE_CHECKING:
@@ -135,7 +134,7 @@ class Hints:
         message = await connection.read_response(timeout=environment().idle_wait_s())
         if message is None:
             await connection.send_command("PING")
-            message = await connection.read_response(timeout=SOCKET_TIMEOUT_S)
+            message = await connection.read_response(timeout=self._line.limit_s)
         if message is None:
             raise TimeoutError("no answer to PING")
         return message[0], message[1].decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import TypeGuard
 
 from redis import exceptions
 
@@ -93,6 +94,9 @@ _PLACE = re.compile(r"(\S+):(\d+)$")
 
 def code_of(error: BaseException) -> str | None:
     """The code of a refusal; None: no refusal, the connection was lost."""
+    # redis-py 8 wraps a refusal that it met while it connected into a lost connection.
+    while type(error) is exceptions.ConnectionError and _is_refusal(error.__cause__):
+        error = error.__cause__
     for kind, code in _BY_CLASS:
         if isinstance(error, kind):
             return code
@@ -105,6 +109,10 @@ def code_of(error: BaseException) -> str | None:
         return "MAXCLIENTS"
     lost = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
     return None if isinstance(error, lost) else "ERR"
+
+
+def _is_refusal(error: BaseException | None) -> TypeGuard[exceptions.RedisError]:
+    return isinstance(error, exceptions.RedisError)
 
 
 def place_in(error: BaseException) -> tuple[str, int] | None:

@@ -6,7 +6,7 @@ All of the store goes through here, so these rules stand once:
   is tried again at once, on a new one; after that the caller is told.
 - A refusal that passes by itself (LOADING, BUSY, a failover, a slot that moves) is tried again for
   `PATIENCE_S`, with pauses that grow. Any other one is raised at once.
-- A call ends within `CALL_LIMIT_S`, whatever happens.
+- A call ends within `CALL_LIMIT` times the socket's time-out, whatever happens.
 - What is raised is a `ServerError`, and it says whether the command may have been executed.
 """
 
@@ -22,7 +22,6 @@ from queuekit.environment import environment
 from queuekit.errors import InvalidOptionError, NotReplicatedError, ServerError
 from queuekit.outage import Backoff
 from queuekit.store import scripts
-from queuekit.store.address import SOCKET_TIMEOUT_S
 from queuekit.store.connection import Command, Connections, Progress
 from queuekit.store.refusals import (
     LEAVES_SERVER,
@@ -40,8 +39,9 @@ PATIENCE_S = 5.0
 LONGEST_PAUSE_S = 0.5
 "Between two such tries."
 
-CALL_LIMIT_S = 3 * SOCKET_TIMEOUT_S
-"After which a call gives up whatever it was at: two tries on a half-open connection, and some room."
+CALL_LIMIT = 3
+"""Times the socket's time-out, after which a call gives up whatever it was at: two tries on half-open
+connections, and some room. That is 15 s unless `socket_timeout` was given."""
 
 LOST_TRIES = 2
 "A connection that lay idle may have been closed long ago; a new one that is lost too is an outage."
@@ -57,7 +57,7 @@ ACKNOWLEDGED = frozenset({"enqueue"})
 "Scripts whose answer waits for a replica under `durability='replica'`."
 
 REPLICA_LIMIT_S = 1.0
-"For a replica to acknowledge an enqueue; well below the socket's time-out, since the reply waits for it."
+"For a replica to acknowledge an enqueue; at most half the socket's time-out, since the reply waits for it."
 
 
 class Server:
@@ -72,6 +72,13 @@ class Server:
             )
         self._connections = connections
         self._durability = durability
+        self._limit_s = connections.address.limit_s
+        self._replica_limit_s = min(REPLICA_LIMIT_S, self._limit_s / 2)
+
+    @property
+    def embedded(self) -> bool:
+        """Whether it lives in this process, for development."""
+        return self._connections.address.kind == "backend"
 
     async def run(self, name: str, root: str, *arguments: Any) -> Any:
         """Run a script, and load it first where the server does not know it.
@@ -83,7 +90,7 @@ class Server:
         # A simulation has no replicas: what its one Redis has is there for good.
         durable = self._durability == "replica" and name in ACKNOWLEDGED
         acknowledge = durable and not environment().simulated
-        wait = [("WAIT", 1, round(REPLICA_LIMIT_S * 1000))] if acknowledge else []
+        wait = [("WAIT", 1, round(self._replica_limit_s * 1000))] if acknowledge else []
 
         def commands() -> list[Command]:
             now = environment().script_now()
@@ -112,7 +119,7 @@ class Server:
         progress = Progress()
         trial = _Trial(self._connections, progress)
         try:
-            async with asyncio.timeout(seconds + SOCKET_TIMEOUT_S):
+            async with asyncio.timeout(seconds + self._limit_s):
                 [answer] = _checked(await line.exchange([command], progress))
                 return answer
         except REDIS_ERRORS as error:
@@ -126,8 +133,9 @@ class Server:
         clients = self._connections.current()
         progress = Progress()
         trial = _Trial(self._connections, progress)
+        limit_s = CALL_LIMIT * self._limit_s
         try:
-            async with asyncio.timeout(CALL_LIMIT_S):
+            async with asyncio.timeout(limit_s):
                 while True:
                     try:
                         async with clients.turn:
@@ -137,7 +145,7 @@ class Server:
                     except REDIS_ERRORS as error:
                         await trial.again_or_raise(error)
         except TimeoutError as error:
-            raise trial.verdict(TimeoutError(f"no answer within {CALL_LIMIT_S:g} s")) from error
+            raise trial.verdict(TimeoutError(f"no answer within {limit_s:g} s")) from error
 
     async def _load(
         self, script: scripts.Script | None, trial: _Trial, error: NoScriptError
@@ -156,7 +164,7 @@ class Server:
     def _not_replicated(self) -> NotReplicatedError:
         return NotReplicatedError(
             f"no replica of Redis at {self._connections!r} acknowledged the enqueue"
-            f" within {REPLICA_LIMIT_S:g} s.\n"
+            f" within {self._replica_limit_s:g} s.\n"
             "  The primary has it, and it may well run; a failover now could lose it.\n"
             "  See that a replica is connected (INFO replication). To enqueue again without doubling the job,"
             " give it a `key`.",
@@ -218,7 +226,7 @@ class _Trial:
         code = code_of(error)
         shown = repr(self._connections)
         if code is None:
-            reason = str(error) or f"no answer within {SOCKET_TIMEOUT_S:g} s"
+            reason = str(error) or "no answer in time"
             sent = self._unsure or self._progress.sent
             return unreachable(shown, reason, sent=sent)
         return refused(shown, code, error, sent=self._unsure)
