@@ -15,7 +15,8 @@ class Proxy:
     - `cut_replies_to(word)`: a request that holds the word is passed on and executed; its reply is
       dropped and the connection closed.
     - `cut_requests_with(word)`: the connection is closed before the server sees the request.
-    - `swallow()`: bytes go nowhere, in both directions, and nothing is closed: half open.
+    - `swallow()`: bytes go nowhere, in both directions, and nothing is closed: half open. After
+      `heal_new_connections()` that stays so for those that are open, and others work.
     - `answer(reply, times)`: this is the reply to everything, and the server sees nothing of it.
     - `refuse()`: nobody listens any more, and all is closed: an outage.
 
@@ -27,7 +28,7 @@ class Proxy:
         self.connections = 0
         self._folder = tempfile.TemporaryDirectory(prefix="queuekit-")
         self.path = f"{self._folder.name}/proxy.sock"
-        self._tasks, self._writers = set(), set()
+        self._tasks, self._writers, self._states = set(), set(), []
         self._server = None
         self.heal()
 
@@ -49,6 +50,11 @@ class Proxy:
     def swallow(self):
         self.heal()
         self.swallowing = True
+
+    def heal_new_connections(self):
+        for state in self._states:
+            state["dead"] = True
+        self.heal()
 
     def answer(self, reply, times):
         self.heal()
@@ -90,7 +96,8 @@ class Proxy:
         with contextlib.suppress(OSError, asyncio.CancelledError):
             up_reader, up_writer = await asyncio.open_unix_connection(self.target)
             self._writers |= {writer, up_writer}
-            state = {"cut": False}
+            state = {"cut": False, "dead": False}
+            self._states.append(state)
             both = [
                 asyncio.create_task(self._requests(reader, up_writer, writer, state)),
                 asyncio.create_task(self._replies(up_reader, writer, state)),
@@ -109,7 +116,7 @@ class Proxy:
     async def _requests(self, reader, up, down, state):
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
-                if self.swallowing:
+                if self.swallowing or state["dead"]:
                     self.seen.set()
                     continue
                 if self.reply is not None and self.left > 0:
@@ -130,5 +137,5 @@ class Proxy:
                 if state["cut"]:
                     self.seen.set()
                     return
-                if not self.swallowing:
+                if not (self.swallowing or state["dead"]):
                     down.write(data)

@@ -67,9 +67,8 @@ class RunningServer:
         command = [str(self.program), str(self.config)]
         if self.sentinel:
             command.append("--sentinel")
-        log = Path(self.folder.name, "log").open("ab")
-        self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        log.close()
+        with Path(self.folder.name, "log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         end = time.perf_counter() + START_LIMIT_S
         while time.perf_counter() < end and self.process.poll() is None:
             with contextlib.suppress(SimulationError, OSError):
