@@ -43,7 +43,8 @@ class Queue:
     loop (and the simulated world) in which it is used.
 
     Args:
-        url: `redis://`, `rediss://`, `unix://`, or `fakeredis://` for a server inside this process.
+        url: `redis://`, `rediss://` (TLS), `unix://`, `sentinel://host:26379,host2:26379/mymaster`,
+            `rediscluster://host:6379`, or `fakeredis://` for a server inside this process.
         name: several queues share a Redis under different names.
         dump, load: how calls, results and meta are written: any pair that takes a mapping to text or
             bytes and back. JSON by default; a pickle would let whoever can write to Redis run code.
@@ -51,7 +52,9 @@ class Queue:
             is refused with a `QueueFullError`.
         signing_keys: a ring of secrets for a Redis that others can write to: records are signed with
             the first one, and accepted if signed with any. All users of the queue need the same.
-        options: passed on to redis-py (`password=`, `ssl_ca_certs=`, ...).
+        durability: `"primary"`, or `"replica"`: an enqueue is acknowledged only when a replica has it
+            too, so that a failover cannot lose it. See docs/production.md.
+        options: of each connection, as redis-py knows them (`password=`, `ssl_ca_certs=`, ...).
 
     Raises:
         InvalidUrlError, MissingDependencyError, InvalidOptionError: see their messages.
@@ -66,6 +69,7 @@ class Queue:
         *,
         max_waiting: int | None = None,
         signing_keys: Sequence[str | bytes] = (),
+        durability: str = "primary",
         **options: Any,
     ) -> None:
         if (dump is None) != (load is None):
@@ -73,7 +77,7 @@ class Queue:
         self.name = check_queue_name(name)
         self.max_waiting = check_max_waiting(max_waiting)
         self.codec = Codec(dump, load, Seal(name, signing_keys))
-        self.store = Store(url, name, options)
+        self.store = Store(url, name, options, durability)
         self._before_enqueues: dict[int, BeforeEnqueueType] = {}
 
     @classmethod
@@ -136,8 +140,11 @@ class Queue:
             InvalidOptionError, InvalidOptionTypeError, NotSerializableError: before any write.
             QueueFullError: as many jobs wait as the queue's `max_waiting` allows.
             DuplicateJobError: see `on_duplicate`.
-            redis.RedisError: the server is away. If its answer got lost the job may be there;
-                enqueue with a `key` of your own to be able to repeat the call.
+            ServerUnreachableError: the server is away. If `error.may_have_happened`, its answer got
+                lost and the job may be there; enqueue with a `key` of your own to be able to
+                repeat the call. It comes within 15 s, mostly at once.
+            ServerRefusedError: it refuses, for the reason in `error.code` (OOM, READONLY, NOPERM, ...).
+            NotReplicatedError: under `durability="replica"`: stored, but on the primary only.
         """
         if on_duplicate not in ("none", "return", "raise"):
             raise InvalidOptionError(

@@ -11,6 +11,7 @@ from queuekit import upkeep
 from queuekit.environment import background, environment
 from queuekit.intake import Intake
 from queuekit.lifecycle import Event
+from queuekit.outage import Backoff
 from queuekit.store.redis import STORE_ERRORS
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Session:
         self.intake = Intake(worker, self)
         self.upkeep_due = False
         "The moment has come that the last claim told of: leases end, or records."
+        self._halt = asyncio.Event()
+        self._ear_pauses = Backoff()
         self.tasks: dict[asyncio.Task[Any], None] = {}
         self.idle_since: float | None = None
         self.stopping = False
@@ -47,6 +50,7 @@ class Session:
 
     def stop(self) -> None:
         self.stopping = True
+        self._halt.set()
         self.attention.set()
 
     def jobs(self) -> list[asyncio.Task[Any]]:
@@ -69,10 +73,10 @@ class Session:
             self._leases = self.spawn(upkeep.renew_leases(worker), "leases")
 
     async def pause(self, seconds: float) -> None:
-        """Wait, but not past the worker's stop."""
+        """Wait, but not past the worker's stop. Jobs that end meanwhile do not end it."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self.attention.wait()
+                await self._halt.wait()
 
     def wake_in(self, *, due_s: float | None, upkeep_s: float) -> None:
         """Look again when a job is due, and when upkeep is; in place of what was set before."""
@@ -113,11 +117,14 @@ class Session:
             message = await worker.queue.store.wait(
                 worker.address, for_work=for_work, timeout_s=seconds
             )
-        except (*STORE_ERRORS, TimeoutError) as error:
-            logger.warning("worker %s cannot listen to Redis: %s", worker.id, type(error).__name__)
+        except STORE_ERRORS as error:
+            worker.outage.note("listening", error)
             with background():
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(self._ear_pauses.next_s())
             message = None
+        else:
+            self._ear_pauses.reset()
+            worker.outage.over("listening")
         if message and message.startswith("abort\n"):
             _, fence, key, reason = message.split("\n", 3)
             run = worker.running.get(int(fence))

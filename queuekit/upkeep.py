@@ -49,10 +49,11 @@ async def renew_leases(worker: Worker[Any]) -> None:
         try:
             news = await worker.queue.store.renew(proofs, round(worker.lease_s * 1000))
         except STORE_ERRORS as error:
-            logger.warning("leases could not be renewed: %s", type(error).__name__)
+            worker.outage.note("renewing leases", error)
             _give_up_expired(worker)
             pause = RETRY_S
             continue
+        worker.outage.over("renewing leases")
         pause = worker.lease_s / 3
         told = {fence: (what, reason) for fence, what, reason in news}
         for run in runs:
@@ -247,7 +248,9 @@ async def write_info(worker: Worker[Any]) -> None:
     try:
         await worker.queue.store.register(worker.address, alive_ms(), info)
     except STORE_ERRORS as error:
-        logger.warning("statistics could not be written: %s", type(error).__name__)
+        worker.outage.note("writing statistics", error)
+    else:
+        worker.outage.over("writing statistics")
 
 
 def alive_ms() -> int:

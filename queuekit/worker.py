@@ -19,9 +19,11 @@ from queuekit.execution import Execution, Outcome, call
 from queuekit.job import CronJob, Job
 from queuekit.lifecycle import LEASE_MS, SOLO_WAIT_S, Event
 from queuekit.options import check_name
+from queuekit.outage import Backoff, Outage
 from queuekit.queue import Queue
 from queuekit.registry import Registry
 from queuekit.session import Session, signals_stop, wait_for_all
+from queuekit.store.advice import advice
 from queuekit.store.redis import STORE_ERRORS, Claimed
 from queuekit.text import gist
 from queuekit.types import (
@@ -37,9 +39,6 @@ if TYPE_CHECKING:
     from queuekit.types import WorkerStats
 
 logger = logging.getLogger("queuekit")
-
-MAX_BACKOFF_S = 2.0
-"The longest pause between two tries to reach Redis: a worker is back within it."
 
 MAX_WORKER_ID_BYTES = 128
 "UTF-8 bytes of a worker's name; it stands beside each job that it runs."
@@ -145,6 +144,8 @@ class Worker(Generic[CtxType]):
         self.address = ""
         "What Redis knows this start of the worker by: its claims, and the key of messages to it."
         self.stats: dict[str, int] = dict.fromkeys(("complete", "failed", "retried", "aborted"), 0)
+        self.outage = Outage(self.id)
+        "Whether Redis is away, as all duties of the worker together know it."
         self._started_at = 0.0
 
     @property
@@ -211,6 +212,10 @@ class Worker(Generic[CtxType]):
     async def _work(self, session: Session) -> None:
         logger.info("worker %s starts on %r with %s", self.id, self.queue, ", ".join(self.names))
         await upkeep.write_info(self)
+        if not environment().simulated:
+            # Beside the work, which does not wait for it. Not in a simulation: its server is a test's,
+            # nobody's data is on it, and a warning in each test would be noise.
+            session.spawn(self._advise(), "advice")
         session.spawn(upkeep.tell_statistics(self), "statistics")
         if self.schedules:
             session.spawn(upkeep.tick(self, self.schedules), "cron")
@@ -222,9 +227,13 @@ class Worker(Generic[CtxType]):
             with contextlib.suppress(*STORE_ERRORS):  # it will be noticed by its silence
                 await self.queue.store.deregister(self.address)
 
+    async def _advise(self) -> None:
+        for finding in await advice(self.queue.store.server):
+            logger.warning("worker %s: %s", self.id, finding)
+
     async def _take_jobs(self, session: Session) -> None:
         """Claim first, wait after, always: the token may have been somebody else's."""
-        backoff = 0.05
+        pauses = Backoff()
         while not session.stopping:
             session.attention.clear()
             try:
@@ -232,11 +241,12 @@ class Worker(Generic[CtxType]):
                 if claimed is not None:
                     await upkeep.after_claim(self, claimed)
             except STORE_ERRORS as error:
-                logger.warning("worker %s cannot reach Redis: %s", self.id, type(error).__name__)
-                await session.pause(backoff)
-                backoff = min(backoff * 2, MAX_BACKOFF_S)
+                self.outage.note("claiming", error)
+                await session.pause(pauses.next_s())
                 continue
-            backoff = 0.05
+            pauses.reset()
+            if claimed is not None:
+                self.outage.over("claiming")
             if self._is_done(session, claimed):
                 session.stop()
             elif not (claimed and self._comes_again_at_once(claimed)):
