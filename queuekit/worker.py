@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from datetime import UTC, tzinfo
 from typing import TYPE_CHECKING, Any, Generic, cast
 
-from queuekit import upkeep
+from queuekit import ticks, upkeep
 from queuekit.cron import distinct, make_schedule
 from queuekit.environment import environment
 from queuekit.errors import InvalidOptionError, InvalidOptionTypeError
@@ -211,7 +211,7 @@ class Worker(Generic[CtxType]):
         await upkeep.write_info(self)
         session.spawn(upkeep.tell_statistics(self), "statistics")
         if self.schedules:
-            session.spawn(upkeep.tick(self, self.schedules), "cron")
+            session.spawn(ticks.tick(self, self.schedules), "cron")
         try:
             await self._take_jobs(session)
         finally:
