@@ -1,15 +1,16 @@
-"""Cron: the job of each tick is enqueued when the tick comes."""
+"""Cron: the job of each tick is enqueued when the tick comes, and what was missed is made up for."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from functools import partial
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from queuekit.cron import Schedule
 from queuekit.environment import background, environment
 from queuekit.store.redis import STORE_ERRORS, NewJob
+from queuekit.store.schedules import adopt
 
 if TYPE_CHECKING:
     from queuekit.worker import Worker
@@ -17,41 +18,104 @@ if TYPE_CHECKING:
 logger = logging.getLogger("queuekit")
 
 RETRY_S = 0.5
-"Before a tick is tried again that Redis refused or did not answer."
+"Before cron tries again what Redis refused or did not answer."
 
 
 async def tick(worker: Worker[Any], schedules: list[Schedule]) -> None:
-    """Enqueue the job of each tick when it comes.
+    """Handle the ticks of a worker's schedules, as long as the worker is up.
 
-    Ticks before the worker's start are not made up; those that pass while it is up, but held up, are.
+    Any number of workers may do so at once: the store accepts each tick once. A worker that was held
+    up (by a task that blocked the loop, by Redis) finds the ticks that passed meanwhile as one that
+    has just started does, and treats them alike: see `Schedule.passed`.
     """
-    store = worker.queue.store
-    server = ServerClock(await _patiently(store.server_time_ms))
-    due = {schedule.id: schedule.next_tick_ms(server.now_ms()) for schedule in schedules}
+    server, courses = await _begin(worker, schedules)
     while True:
-        pause = (min(due.values()) - server.now_ms()) / 1000
+        next_ms = min(course.next_ms for course in courses)
+        pause = (next_ms - server.now_ms()) / 1000
         if pause > 0:
             await asyncio.sleep(pause)
-        for schedule in schedules:
-            while due[schedule.id] <= server.now_ms():
-                tick_ms = due[schedule.id]
-                verdict, now_ms = await _patiently(partial(_handle, worker, schedule, tick_ms))
-                server = ServerClock(now_ms)
-                if verdict == "early":
-                    break
-                due[schedule.id] = schedule.next_tick_ms(tick_ms)
+        try:
+            for course in courses:
+                if course.next_ms <= server.now_ms():
+                    await _handle_passed(worker, course, server)
+        except STORE_ERRORS as error:
+            await _wait_for_redis(error)
 
 
-async def _handle(worker: Worker[Any], schedule: Schedule, tick_ms: int) -> tuple[str, int]:
+@dataclass
+class Course:
+    """How far a worker is with a schedule."""
+
+    schedule: Schedule
+    done_ms: int
+    "Up to here all ticks are handled."
+    next_ms: int = 0
+
+    def __post_init__(self) -> None:
+        self.go_on(self.done_ms)
+
+    def go_on(self, done_ms: int) -> None:
+        self.done_ms = done_ms
+        self.next_ms = self.schedule.next_tick_ms(done_ms)
+
+
+class ServerClock:
+    """The server's time between two answers, kept by this process's monotonic clock."""
+
+    def __init__(self, now_ms: int) -> None:
+        self.set(now_ms)
+
+    def set(self, now_ms: int) -> None:
+        """The server has just told its time."""
+        self._now_ms = now_ms
+        self._asked_at = environment().monotonic()
+
+    def now_ms(self) -> int:
+        return self._now_ms + round((environment().monotonic() - self._asked_at) * 1000)
+
+
+async def _begin(
+    worker: Worker[Any], schedules: list[Schedule]
+) -> tuple[ServerClock, list[Course]]:
+    timetables = [(schedule.id, schedule.timetable) for schedule in schedules]
+    while True:
+        try:
+            now_ms, since = await adopt(worker.queue.store, worker.address, timetables)
+        except STORE_ERRORS as error:
+            await _wait_for_redis(error)
+        else:
+            courses = [Course(*pair) for pair in zip(schedules, since, strict=True)]
+            return ServerClock(now_ms), courses
+
+
+async def _handle_passed(worker: Worker[Any], course: Course, server: ServerClock) -> None:
+    """Do what is to be done about the ticks that have passed, and be done with them."""
+    schedule = course.schedule
+    passed = schedule.passed(course.done_ms, server.now_ms())
+    for tick_ms in passed.ticks:
+        unique = schedule.unique and not passed.made_up
+        verdict, now_ms = await _handle(worker, schedule, tick_ms, unique=unique)
+        server.set(now_ms)
+        if verdict == "early":  # our clock had run ahead of the server's
+            return
+        course.go_on(tick_ms)
+    course.go_on(passed.until_ms)
+
+
+async def _handle(
+    worker: Worker[Any], schedule: Schedule, tick_ms: int, *, unique: bool
+) -> tuple[str, int]:
     job = schedule.job_at(tick_ms)
     record = NewJob(job.key, environment().new_id(), worker.queue.codec.encode_call(job))
     verdict, now_ms = await worker.queue.store.cron(
-        schedule.id, tick_ms, unique=schedule.unique, job=record
+        schedule.id,
+        tick_ms,
+        unique=unique,
+        job=record,
+        timetable=schedule.timetable,
+        worker=worker.address,
     )
-    if verdict == "overlap":
-        logger.info(
-            "schedule %r: the job of the last tick still runs; this one is skipped", schedule.id
-        )
+    _tell(schedule, verdict)
     world = environment()
     if world.watched and verdict in ("enqueued", "overlap"):
         await world.step(
@@ -67,23 +131,19 @@ async def _handle(worker: Worker[Any], schedule: Schedule, tick_ms: int) -> tupl
     return verdict, now_ms
 
 
-async def _patiently(call: Any) -> Any:
-    """Its answer, however long Redis is away."""
-    while True:
-        try:
-            return await call()
-        except STORE_ERRORS as error:
-            logger.warning("cron waits for Redis: %s", type(error).__name__)
-            with background():
-                await asyncio.sleep(RETRY_S)
+def _tell(schedule: Schedule, verdict: str) -> None:
+    if verdict == "overlap":
+        logger.info(
+            "schedule %r: the job of the last tick still runs; this one is skipped", schedule.id
+        )
+    elif verdict == "replaced":
+        logger.info(
+            "schedule %r: a worker that started later has another expression; by ours it ticks no more",
+            schedule.id,
+        )
 
 
-class ServerClock:
-    """The server's time between two answers, kept by this process's monotonic clock."""
-
-    def __init__(self, now_ms: int) -> None:
-        self._now_ms = now_ms
-        self._asked_at = environment().monotonic()
-
-    def now_ms(self) -> int:
-        return self._now_ms + round((environment().monotonic() - self._asked_at) * 1000)
+async def _wait_for_redis(error: Exception) -> None:
+    logger.warning("cron waits for Redis: %s", type(error).__name__)
+    with background():
+        await asyncio.sleep(RETRY_S)
