@@ -33,7 +33,7 @@ if ARGV[4] == '1' and before then
   busy = status and not terminal[status]
 end
 redis.call('ZADD', TICKED, tick, id)
-redis.call('HSET', TIMETABLE, id, mine)
+if held ~= mine then redis.call('HSET', TIMETABLE, id, mine) end
 if not busy then
   redis.call('HSET', CRONJOB, id, key)
   begin(key, ARGV[6], ARGV[7], 0)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from queuekit.cron import Expression, fires_between
 from queuekit.job import CronJob
-from tests import cron_oracle
+from tests.cron import oracle
 
 ZONES = (
     "America/New_York",
@@ -115,7 +115,7 @@ def test_a_day_that_was_left_out_comes_as_the_next_one_begins():
 
 # -- everything else: the oracle
 
-BEGIN, YEARS = cron_oracle.utc(2030, 1, 1), 10
+BEGIN, YEARS = oracle.utc(2030, 1, 1), 10
 
 
 @cache
@@ -147,7 +147,7 @@ def test_a_pace_that_divides_every_change_of_the_clock_is_even_through_all_of_th
 
 @cache
 def looks_at(zone, begin):
-    return cron_oracle.watch(zone, begin, begin + timedelta(days=3))
+    return oracle.watch(zone, begin, begin + timedelta(days=3))
 
 
 def a_list(low, high):
@@ -192,7 +192,7 @@ def test_ticks_are_those_that_someone_would_find_who_looks_at_the_clock_each_min
     looks = looks_at(zone, begin)
     # Wherever one begins to ask, in the midst of a repeated hour too.
     begin_s = looks[0].at_s + skipped_s
-    expected = [tick for tick in cron_oracle.ticks(text, looks) if tick > begin_s]
+    expected = [tick for tick in oracle.ticks(text, looks) if tick > begin_s]
     expression, clock, found = Expression(text), ZoneInfo(zone), []
     tick = expression.next_tick_ms(clock, begin_s * 1000)
     while tick <= looks[-1].at_s * 1000:
