@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from queuekit.history import Attempt
     from queuekit.queue import Queue
     from queuekit.sync import SyncJob
-    from queuekit.types import DurationKind
+    from queuekit.types import CatchUp, DurationKind
 
 
 class Status(StrEnum):
@@ -58,6 +58,9 @@ class CronJob:
         function: the task.
         cron: five fields, or six with seconds last (croniter's order).
         unique: skip a tick while the job of the tick before is unfinished (default True).
+        catch_up: what becomes of ticks that nobody handled within a minute, because no worker was up
+            or Redis was away: "skip" drops them, "one" (the default) runs the newest once, "all" runs
+            each, up to the newest 1,000.
         name: the schedule's identity. By default it is made of function, expression and arguments,
             so that two schedules of one function never meet; a changed expression is a new schedule.
         timeout, heartbeat, retries, ttl, retry_delay, retry_backoff: as for `Job`.
@@ -75,6 +78,7 @@ class CronJob:
     name: str | None = None
     retry_delay: float | None = None
     retry_backoff: bool | float | None = None
+    catch_up: CatchUp = "one"
 
 
 @dataclasses.dataclass(eq=False)

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from datetime import UTC, tzinfo
 from typing import TYPE_CHECKING, Any, Generic, cast
 
-from queuekit import upkeep
+from queuekit import ticks, upkeep
 from queuekit.cron import distinct, make_schedule
 from queuekit.environment import environment
 from queuekit.errors import InvalidOptionError, InvalidOptionTypeError
@@ -34,6 +34,7 @@ from queuekit.types import (
     TimersDict,
     WorkerInfo,
 )
+from queuekit.zones import zone_of
 
 if TYPE_CHECKING:
     from queuekit.types import WorkerStats
@@ -62,7 +63,7 @@ class Worker(Generic[CtxType]):
         id: the worker's name; made up at each start when not given.
         concurrency: jobs that run at one time (default 10).
         cron_jobs: what to enqueue at which times; their tasks are registered too.
-        cron_tz: the time zone of cron expressions (default UTC).
+        cron_tz: the time zone of cron expressions, or its name (default UTC).
         startup, shutdown: called with the context, which they may fill, before and after all jobs.
         before_process, after_process: called with a job's context around each run. One or many, sync
             or async, like all hooks.
@@ -93,7 +94,7 @@ class Worker(Generic[CtxType]):
         id: str | None = None,  # noqa: A002 (SAQ's name)
         concurrency: int = 10,
         cron_jobs: Collection[CronJob] | None = None,
-        cron_tz: tzinfo = UTC,
+        cron_tz: tzinfo | str = UTC,
         startup: LifecycleFunctionsType[Any] | None = None,
         shutdown: LifecycleFunctionsType[Any] | None = None,
         before_process: LifecycleFunctionsType[Any] | None = None,
@@ -113,7 +114,8 @@ class Worker(Generic[CtxType]):
         self.functions = Registry(functions)
         self.names = self.functions.names
         self.concurrency = min(concurrency, max_burst_jobs or concurrency)
-        self.schedules = distinct([make_schedule(job, cron_tz) for job in cron_jobs or ()])
+        zone = zone_of(cron_tz)
+        self.schedules = distinct([make_schedule(job, zone) for job in cron_jobs or ()])
         for cron_job in cron_jobs or ():
             self.functions.add(cron_job.function)
         self.startup, self.shutdown = _hooks(startup), _hooks(shutdown)
@@ -218,7 +220,7 @@ class Worker(Generic[CtxType]):
             session.spawn(self._advise(), "advice")
         session.spawn(upkeep.tell_statistics(self), "statistics")
         if self.schedules:
-            session.spawn(upkeep.tick(self, self.schedules), "cron")
+            session.spawn(ticks.tick(self, self.schedules), "cron")
         try:
             await self._take_jobs(session)
         finally:

@@ -295,11 +295,19 @@ class Store:
         await self.run("register", worker, 0, "")
 
     async def cron(
-        self, schedule: str, tick_ms: int, *, unique: bool, job: NewJob
+        self,
+        schedule: str,
+        tick_ms: int,
+        *,
+        unique: bool,
+        job: NewJob,
+        timetable: str = "",
+        worker: str = "",
     ) -> tuple[str, int]:
-        """Handle a tick once: (enqueued, early, handled or overlap; the server's time in ms)."""
+        """Handle a tick once: (the verdict, see cron.lua; the server's time in ms)."""
+        flag = "1" if unique else ""
         verdict, now = await self.run(
-            "cron", schedule, tick_ms, "1" if unique else "", job.key, job.id, job.call
+            "cron", schedule, tick_ms, flag, job.key, job.id, job.call, timetable, worker
         )
         return verdict.decode(), now
 

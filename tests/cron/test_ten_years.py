@@ -1,0 +1,173 @@
+"""Ten virtual years of cron: 24 schedules in six time zones, on workers that come and go.
+
+The misfortune: clocks are set twenty times in each zone, workers are restarted in their midst, and
+for days there is none. What must hold: each tick that the oracle finds is enqueued once and on time
+while a worker is up, what was missed is made up for by the schedule's policy and at once, nothing
+else is, and nothing early. What it once found: nothing yet, but each of these broke it: a tick
+counted from the second showing of a repeated hour, `one` that took the oldest, `skip` without its
+late minute.
+
+`make cron-years` runs it with schedules of each day and each hour.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from datetime import datetime, timedelta
+
+import pytest
+
+from queuekit import CronJob
+from tests.cron import oracle
+
+BEGIN, END = oracle.utc(2030, 1, 1), oracle.utc(2040, 1, 1)
+LATE_S = 60
+ALL_LIMIT = 1000
+DAY_S = 86_400
+
+QUIET_S = 30 * DAY_S
+"How long idle workers wait: an hour, as in other simulations, would be a million looks at the queue."
+
+ZONES = {
+    # At what hours and in which months the clock is set.
+    "America/New_York": ("1,2", "3,11"),
+    "Europe/Berlin": ("2,3", "3,10"),
+    "Australia/Lord_Howe": ("1,2", "4,10"),
+    "America/Santiago": ("0,23", "4,9"),
+    "Africa/Cairo": ("0,23", "4,10"),
+    "Asia/Kolkata": ("0,12", "2,8"),
+}
+FULL = os.environ.get("CRON_YEARS") == "full"
+RESTARTS = 400 if FULL else 40
+
+
+def schedules(zone):
+    """Four of each zone: a time of day and a periodic one where the clock is set, two rare ones."""
+    hours, months = ZONES[zone]
+    if FULL:
+        texts = [f"30 {hours} * * *", "0,30 */3 * * *", "0 0 * * 1-5", "15 6 1 * *"]
+        policies = ["one", "skip", "all", "all"]
+    else:
+        periodic = f"0 */3 7-13 {months.split(',')[0]} *"
+        texts = [f"30 {hours} * {months} 0", periodic, "0 0 1 * *", f"0 {hours} 1-31 {months} 6"]
+        policies = ["one", "skip", "all", "one"]
+    return [
+        CronJob(task, text, name=f"{zone} {number}", catch_up=policy, ttl=0, unique=number != 2)
+        for number, (text, policy) in enumerate(zip(texts, policies, strict=True))
+    ]
+
+
+async def task(ctx):
+    """Does nothing, at once."""
+
+
+class Crew:
+    """The workers of one zone: two, which come and go; `spans` says when at least one was up."""
+
+    def __init__(self, simulation, zone):
+        self.simulation, self.zone = simulation, zone
+        self.jobs = schedules(zone)
+        self.up = []
+        self.spans = []
+
+    async def start(self):
+        """Two at one time, if there is none."""
+        if not self.up:
+            self.spans.append([self.simulation.now, END])
+            self._join()
+            self._join()
+
+    def _join(self):
+        self.up.append(
+            self.simulation.worker(cron_jobs=self.jobs, cron_tz=self.zone, functions=[task])
+        )
+
+    async def replace(self):
+        """One goes, then another one comes, as in a rolling deploy."""
+        if self.up:
+            await self.up.pop(0).stop()
+            self._join()
+
+    async def stop(self):
+        """All go."""
+        if self.up:
+            self.spans[-1][1] = self.simulation.now
+        while self.up:
+            await self.up.pop().stop()
+
+    def plan(self, chance):
+        """When what happens, in seconds from the beginning."""
+        yield 0, self.start
+        for _ in range(RESTARTS):
+            # Between ticks, or shortly before there might be one.
+            at_s = chance.randrange(1, (END - BEGIN) // timedelta(minutes=30)) * 1800
+            at_s += chance.choice([-3, -3, 700])
+            if chance.random() < 0.3:
+                yield at_s, self.replace
+            else:
+                yield at_s, self.stop
+                yield at_s + chance.choice([5, 50, 90, 3 * 3600, 2 * DAY_S, 20 * DAY_S]), self.start
+
+
+async def live(simulation, crews, chance):
+    """Ten years."""
+    events = [event for crew in crews for event in crew.plan(chance)]
+    for at_s, happen in sorted(events, key=lambda event: event[0]):
+        if at_s < (END - BEGIN).total_seconds():
+            await simulation.advance_to(BEGIN + timedelta(seconds=at_s))
+            await happen()
+    await simulation.advance_to(END)
+
+
+def expected(ticks, spans, catch_up):
+    """The ticks to be handled and when, as (tick, moment), by the policy: in seconds."""
+    handled = []
+    done_s = spans[0][0].timestamp()
+    for begin, end in spans:
+        begin_s, end_s = begin.timestamp(), end.timestamp()
+        passed = ticks[bisect_right(ticks, done_s) : bisect_right(ticks, begin_s)]
+        late = [tick for tick in passed if tick >= begin_s - LATE_S]
+        if catch_up == "all":
+            chosen = passed[-ALL_LIMIT:]
+        elif catch_up == "one":
+            chosen = late or passed[-1:]
+        else:
+            chosen = late
+        handled += [(tick, begin_s) for tick in chosen]
+        on_time = ticks[bisect_right(ticks, begin_s) : bisect_left(ticks, end_s)]
+        handled += [(tick, tick) for tick in on_time]
+        done_s = end_s
+    return handled
+
+
+@pytest.mark.slow
+def test_ten_years_of_cron_miss_no_tick_outside_the_policy_and_double_none(simulation_of_ten_years):
+    simulation = simulation_of_ten_years
+    crews = [Crew(simulation, zone) for zone in ZONES]
+    simulation.run(live(simulation, crews, random.Random(8)))
+
+    handled = defaultdict(list)
+    for tick in simulation.journal.ticks:
+        assert tick.verdict == "enqueued"
+        handled[tick.schedule].append((tick.tick_ms / 1000, tick.at_ms / 1000))
+    assert sum(map(len, handled.values())) == len({t.key for t in simulation.journal.ticks})
+    assert len(handled) == 24
+    for crew in crews:
+        looks = oracle.watch(crew.zone, BEGIN, END, every_s=900 if FULL else 1800)
+        for job in crew.jobs:
+            wanted = expected(list(oracle.ticks(job.cron, looks)), crew.spans, job.catch_up)
+            assert handled[job.name] == wanted, difference(job, handled[job.name], wanted)
+    unfinished = [record.key for record in simulation.journal if not record.finished]
+    assert all(key.endswith(f":{round(END.timestamp() * 1000)}") for key in unfinished)
+
+
+def difference(job, found, wanted):
+    """The first tick that is not as it should be."""
+    for side, mine, others in (("missing", wanted, found), ("too much", found, wanted)):
+        for tick, at in sorted(set(mine) - set(others)):
+            moments = [datetime.fromtimestamp(s, BEGIN.tzinfo).isoformat() for s in (tick, at)]
+            return f"{job.name} {job.cron!r} {job.catch_up}: {side}: {moments[0]} at {moments[1]}"
+    return f"{job.name}: twice, or out of order"
