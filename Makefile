@@ -26,7 +26,7 @@ SOURCES := queuekit pytest_plugin tests scenarios benchmarks docs conftest.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test quick lint format types test-redis-lowest test-versions bench chaos dist constraints clean
+.PHONY: help demo test quick lint format types test-redis-lowest test-versions cron-years chaos bench dist constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || sed -n 's/^\([a-z-]*\):.*## /  make \1  /p' Makefile
@@ -63,6 +63,9 @@ test-versions: ## the suite on each Python that this machine has
 	  $(MAKE) --no-print-directory test PYTHON=$$python VENV=.venv-$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])') || exit 1; \
 	done; \
 	[ -n "$$ran" ] || { echo "None of $(PYTHONS) is here. Name one: make test-versions PYTHONS=python3"; exit 1; }
+
+cron-years: $(READY) ## cron over ten virtual years, in full (a quarter of an hour)
+	CRON_YEARS=full $(BIN)/python -m pytest tests/cron $(PYTEST_ARGS)
 
 bench: $(BENCH_READY) ## side by side with the peers
 	$(<D)/bin/python $(BENCH)

@@ -106,8 +106,8 @@ class Passed:
 
     ticks: list[int]
     "To be handled, oldest first."
-    until_ms: int
-    "Up to here there are no others."
+    next_ms: int
+    "The tick after all that have passed."
     made_up: bool
     "All are wanted, whether the jobs of those before are finished or not."
 
@@ -136,58 +136,56 @@ class Schedule:
         """The job of one tick. Its key names the tick, so that it is enqueued once."""
         return self.make_job(f"cron:{self.id}:{tick_ms}")
 
-    def passed(self, after_ms: int, now_ms: int) -> Passed:
-        """What to do about the ticks in (after, now], which nobody has handled yet.
+    def passed(self, first_ms: int, now_ms: int) -> Passed:
+        """What to do about the ticks that have passed by now; `first_ms` is the first of them.
 
         Those that are at most `LATE_MS` late are handled. The others were missed: none of them is
         made up for with "skip"; with "one" the newest, if there is no late one to take its place;
         with "all" each, up to `MAX_CATCH_UP`.
         """
+        late_ms = now_ms - LATE_MS
+        missed = first_ms < late_ms
         if self.catch_up == "all":
-            ticks = self._newest(after_ms, now_ms)
-            made_up = len(ticks) > 1 or any(tick < now_ms - LATE_MS for tick in ticks)
-            return Passed(ticks, ticks[-1] if ticks else after_ms, made_up)
-        late_ms = max(after_ms, now_ms - LATE_MS - 1)
-        ticks = self._between(late_ms, now_ms)
+            ticks, next_ms = self._newest(first_ms, now_ms)
+            return Passed(ticks, next_ms, made_up=missed or len(ticks) > 1)
+        begin_ms = self.next_tick_ms(late_ms - 1) if missed else first_ms
+        ticks, next_ms = self._from(begin_ms, now_ms)
         if not ticks and self.catch_up == "one":
-            ticks = self._last(after_ms, late_ms)
-        return Passed(ticks, ticks[-1] if ticks else late_ms, made_up=False)
+            ticks = [self._last(first_ms, late_ms)]
+        return Passed(ticks, next_ms, made_up=False)
 
-    def _between(self, begin_ms: int, end_ms: int, limit: float = math.inf) -> list[int]:
-        """The ticks in (begin, end], or the first of them."""
+    def _from(self, tick_ms: int, end_ms: int, limit: float = math.inf) -> tuple[list[int], int]:
+        """The ticks from this one up to an end (or the first of them), and the one after these."""
         ticks: list[int] = []
-        tick_ms = self.next_tick_ms(begin_ms)
         while tick_ms <= end_ms and len(ticks) < limit:
             ticks.append(tick_ms)
             tick_ms = self.next_tick_ms(tick_ms)
-        return ticks
+        return ticks, tick_ms
 
-    def _last(self, begin_ms: int, end_ms: int) -> list[int]:
-        """The last tick in (begin, end], if there is one; found by halving."""
-        last_ms = self.next_tick_ms(begin_ms)
-        if last_ms > end_ms:
-            return []
-        while end_ms - last_ms > 1:
-            tick_ms = self.next_tick_ms((last_ms + end_ms) // 2)
-            if tick_ms <= end_ms:
-                last_ms = tick_ms
+    def _last(self, tick_ms: int, end_ms: int) -> int:
+        """The last tick up to an end, if this is one; found by halving."""
+        while end_ms - tick_ms > 1:
+            middle = (tick_ms + end_ms) // 2
+            later_ms = self.next_tick_ms(middle)
+            if later_ms <= end_ms:
+                tick_ms = later_ms
             else:
-                end_ms = (last_ms + end_ms) // 2
-        return [last_ms]
+                end_ms = middle
+        return tick_ms
 
-    def _newest(self, begin_ms: int, end_ms: int) -> list[int]:
-        """The newest `MAX_CATCH_UP` ticks in (begin, end]."""
+    def _newest(self, first_ms: int, end_ms: int) -> tuple[list[int], int]:
+        """The newest `MAX_CATCH_UP` ticks up to an end, and the one after these."""
         # From windows that grow backwards, so that a schedule of each second costs no more after a year.
         span_ms = MAX_CATCH_UP * 1000
         while True:
-            start_ms = max(begin_ms, end_ms - span_ms)
-            ticks = self._between(start_ms, end_ms, limit=MAX_CATCH_UP + 1)
-            if start_ms == begin_ms or len(ticks) > MAX_CATCH_UP:
-                break
+            whole = end_ms - span_ms <= first_ms
+            tick_ms = first_ms if whole else self.next_tick_ms(end_ms - span_ms)
+            ticks, next_ms = self._from(tick_ms, end_ms, limit=MAX_CATCH_UP + 1)
+            if len(ticks) > MAX_CATCH_UP:
+                ticks, next_ms = self._from(tick_ms, end_ms)
+            if whole or len(ticks) >= MAX_CATCH_UP:
+                return ticks[-MAX_CATCH_UP:], next_ms
             span_ms *= 2
-        if len(ticks) > MAX_CATCH_UP:
-            ticks = self._between(start_ms, end_ms)
-        return ticks[-MAX_CATCH_UP:]
 
 
 def next_tick_ms(expression: str, zone: tzinfo, after_ms: int) -> int:

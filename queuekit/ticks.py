@@ -47,16 +47,8 @@ class Course:
     """How far a worker is with a schedule."""
 
     schedule: Schedule
-    done_ms: int
-    "Up to here all ticks are handled."
-    next_ms: int = 0
-
-    def __post_init__(self) -> None:
-        self.go_on(self.done_ms)
-
-    def go_on(self, done_ms: int) -> None:
-        self.done_ms = done_ms
-        self.next_ms = self.schedule.next_tick_ms(done_ms)
+    next_ms: int
+    "The first tick that is not handled."
 
 
 class ServerClock:
@@ -85,23 +77,26 @@ async def _begin(
             await _wait_for_redis(worker, error)
         else:
             worker.outage.over("cron")
-            courses = [Course(*pair) for pair in zip(schedules, since, strict=True)]
+            courses = [
+                Course(schedule, schedule.next_tick_ms(done_ms))
+                for schedule, done_ms in zip(schedules, since, strict=True)
+            ]
             return ServerClock(now_ms), courses
 
 
 async def _handle_passed(worker: Worker[Any], course: Course, server: ServerClock) -> None:
     """Do what is to be done about the ticks that have passed, and be done with them."""
     schedule = course.schedule
-    passed = schedule.passed(course.done_ms, server.now_ms())
+    passed = schedule.passed(course.next_ms, server.now_ms())
     for tick_ms in passed.ticks:
+        course.next_ms = tick_ms
         unique = schedule.unique and not passed.made_up
         verdict, now_ms = await _handle(worker, schedule, tick_ms, unique=unique)
         worker.outage.over("cron")
         server.set(now_ms)
         if verdict == "early":  # our clock had run ahead of the server's
             return
-        course.go_on(tick_ms)
-    course.go_on(passed.until_ms)
+    course.next_ms = passed.next_ms
 
 
 async def _handle(

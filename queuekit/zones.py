@@ -52,8 +52,10 @@ def name_of(zone: tzinfo) -> str:
 def offset_s(zone: tzinfo, moment_s: int) -> int:
     """How far the zone's clock is ahead of UTC at a moment."""
     # Not fromtimestamp(): the machine's range and a frozen clock's own class are none of our business.
-    offset = (_EPOCH + timedelta(seconds=moment_s)).astimezone(zone).utcoffset()
-    return 0 if offset is None else round(offset.total_seconds())
+    moment = _EPOCH + timedelta(seconds=moment_s)
+    # Not utcoffset(): of a time that is shown twice it needs the fold, which a frozen clock's class drops.
+    shows = moment.astimezone(zone).replace(tzinfo=None)
+    return round((shows - moment.replace(tzinfo=None)).total_seconds())
 
 
 def wall_s(zone: tzinfo, moment_s: int) -> int:

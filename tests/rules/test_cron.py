@@ -4,11 +4,15 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from queuekit.cron import (
+    CATCH_UP,
     LATE_MS,
     MAX_CATCH_UP,
     Expression,
+    Passed,
     distinct,
     fires_between,
     make_schedule,
@@ -180,56 +184,76 @@ def hourly(catch_up, cron="0 * * * *"):
 @pytest.mark.parametrize("catch_up", ["skip", "one", "all"])
 @pytest.mark.parametrize("late_ms", [0, 1, LATE_MS])
 def test_a_late_tick_is_handled_whatever_the_policy(catch_up, late_ms):
-    passed = hourly(catch_up).passed(NOON - 1, NOON + late_ms)
-    assert (passed.ticks, passed.made_up) == ([NOON], False)
-    assert passed.until_ms == NOON
+    passed = hourly(catch_up).passed(NOON, NOON + late_ms)
+    assert passed == Passed([NOON], NOON + HOUR, made_up=False)
 
 
 @pytest.mark.parametrize(("catch_up", "ticks"), [("skip", []), ("one", [NOON]), ("all", [NOON])])
 def test_a_tick_is_missed_when_it_is_later_than_a_minute(catch_up, ticks):
-    now = NOON + LATE_MS + 1
-    passed = hourly(catch_up).passed(NOON - 1, now)
-    assert passed.ticks == ticks
-    assert NOON <= passed.until_ms <= now
-    assert passed.made_up is (catch_up == "all")
+    passed = hourly(catch_up).passed(NOON, NOON + LATE_MS + 1)
+    assert passed == Passed(ticks, NOON + HOUR, made_up=catch_up == "all")
 
 
 def test_one_makes_up_for_the_newest_of_many_and_for_none_if_a_late_one_takes_its_place():
     schedule = hourly("one")
     assert schedule.passed(NOON - 9 * HOUR, NOON + HOUR // 2).ticks == [NOON]
     assert schedule.passed(NOON - 9 * HOUR, NOON + 5).ticks == [NOON]
-    assert schedule.passed(NOON, NOON + HOUR // 2).ticks == []
+    assert schedule.passed(NOON - 9 * HOUR, NOON - 1).ticks == [NOON - HOUR]
     minutely = hourly("one", "* * * * *")
-    assert minutely.passed(NOON - 9 * HOUR, NOON + 5) == minutely.passed(NOON - 60_000, NOON + 5)
+    assert minutely.passed(NOON - 9 * HOUR, NOON + 5) == minutely.passed(NOON, NOON + 5)
+
+
+def test_of_several_late_ticks_each_is_handled():
+    often = hourly("skip", "* * * * * */20")
+    assert often.passed(NOON - HOUR, NOON + 5000).ticks == [NOON - 40_000, NOON - 20_000, NOON]
 
 
 def test_skip_makes_up_for_none():
-    assert hourly("skip").passed(NOON - 9 * HOUR, NOON + HOUR // 2).ticks == []
+    assert hourly("skip").passed(NOON - 9 * HOUR, NOON + HOUR // 2) == Passed(
+        [], NOON + HOUR, made_up=False
+    )
     assert hourly("skip").passed(NOON - 9 * HOUR, NOON + 5).ticks == [NOON]
 
 
 def test_all_makes_up_for_each_oldest_first():
-    passed = hourly("all").passed(NOON - 3 * HOUR, NOON + HOUR // 2)
-    assert passed.ticks == [NOON - 2 * HOUR, NOON - HOUR, NOON]
-    assert passed.made_up
+    passed = hourly("all").passed(NOON - 2 * HOUR, NOON + HOUR // 2)
+    assert passed == Passed([NOON - 2 * HOUR, NOON - HOUR, NOON], NOON + HOUR, made_up=True)
 
 
 @pytest.mark.parametrize("cron", ["0 * * * *", "* * * * * *", "* * 1 * *"])
 def test_all_makes_up_for_the_newest_thousand_at_most(cron):
     schedule = hourly("all", cron)
     now = ms(2030, 3, 1, 12)
-    ticks = schedule.passed(now - 300 * 24 * HOUR, now).ticks
-    assert len(ticks) == MAX_CATCH_UP
-    tick = ticks[0] - 1
-    for expected in ticks:
+    passed = schedule.passed(schedule.next_tick_ms(now - 300 * 24 * HOUR), now)
+    assert len(passed.ticks) == MAX_CATCH_UP
+    tick = passed.ticks[0]
+    for expected in [*passed.ticks[1:], passed.next_ms]:
         tick = schedule.next_tick_ms(tick)
         assert tick == expected
-    assert schedule.next_tick_ms(ticks[-1]) > now
+    assert passed.ticks[-1] <= now < passed.next_ms
 
 
-def test_nothing_has_passed_before_the_next_tick():
-    for catch_up in ("skip", "one", "all"):
-        assert hourly(catch_up).passed(NOON, NOON + HOUR - 1).ticks == []
+@pytest.mark.slow
+@settings(max_examples=30, deadline=None)
+@given(
+    st.sampled_from(["0 * * * *", "*/7 * * * *", "30 3 * * *", "* * * * * */50", "0 0 1 * *"]),
+    st.integers(0, 40 * 24 * HOUR),
+)
+def test_what_is_made_up_for_is_the_end_of_all_that_passed(cron, ago_ms):
+    """Found one by one, and compared with what halving and windows find."""
+    schedules = {name: hourly(name, cron) for name in CATCH_UP}
+    first = schedules["all"].next_tick_ms(NOON - ago_ms)
+    ticks, tick = [], first
+    while tick <= NOON:
+        ticks.append(tick)
+        tick = schedules["all"].next_tick_ms(tick)
+    if not ticks:
+        return
+    late = [passed for passed in ticks if passed >= NOON - LATE_MS]
+    wanted = {"skip": late, "one": late or ticks[-1:], "all": ticks[-MAX_CATCH_UP:]}
+    for name, schedule in schedules.items():
+        passed = schedule.passed(first, NOON)
+        assert (passed.ticks, passed.next_ms) == (wanted[name], tick)
 
 
 def test_a_timetable_reads_the_same_in_every_process():

@@ -9,6 +9,7 @@ from datetime import datetime
 import pytest
 
 from queuekit import CronJob
+from queuekit.errors import ServerUnreachableError
 
 
 async def hourly(ctx):
@@ -178,7 +179,7 @@ async def test_a_worker_that_was_held_up_treats_what_passed_as_one_that_starts_d
         nonlocal refused
         if simulation.now.minute < 5 and simulation.now.hour == 0:
             refused += 1
-            raise ConnectionError("away")
+            raise ServerUnreachableError("away")
         return await handle(*arguments, **options)
 
     monkeypatch.setattr(store, "cron", cron)
