@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 from redis.exceptions import RedisError, ResponseError
 
@@ -142,12 +142,16 @@ class LoopClients:
         await self.waiting.close()
 
 
-_all: WeakSet[Connections] = WeakSet()
+_simulated: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Connections, None]] = (
+    WeakKeyDictionary()
+)
+"""The queues that were used on each simulated loop. They are kept to its end: a queue that a test drops
+must not be collected with its connections open."""
 
 
 async def close_all() -> None:
     """Close the connections of every queue on the running loop; for the end of a simulated world."""
-    for connections in list(_all):
+    for connections in _simulated.pop(asyncio.get_running_loop(), {}):
         await connections.close()
 
 
@@ -161,7 +165,6 @@ class Connections:
     def __init__(self, url: str, options: dict[str, Any], root: str = "") -> None:
         self.address = read_address(url, options)
         self._root = root
-        _all.add(self)
         self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, LoopClients]] = (
             WeakKeyDictionary()
         )
@@ -175,6 +178,8 @@ class Connections:
         process = environment().process
         clients = processes.get(process)
         if clients is None:
+            if environment().simulated:
+                _simulated.setdefault(asyncio.get_running_loop(), {})[self] = None
             clients = processes[process] = LoopClients(self.address, self._root)
         return clients
 
