@@ -9,9 +9,10 @@ from typing import Any, Protocol
 
 from redis.exceptions import RedisError
 
+from queuekit.errors import ServerError
 from tests.chaos.tasks import FUNCTIONS, POISONED
 
-ERRORS = (RedisError, OSError, TimeoutError)
+ERRORS = (ServerError, RedisError, OSError, TimeoutError)
 "What a call raises while the server is away or refuses."
 
 TERMINAL = ("complete", "failed", "aborted")
