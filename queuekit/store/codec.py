@@ -8,6 +8,7 @@ insist on a mapping.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,7 +21,7 @@ from queuekit.errors import (
 )
 from queuekit.job import Job, Status
 from queuekit.store.seal import Seal
-from queuekit.text import clip, repr_of, text_of
+from queuekit.text import clip, one_line, repr_of, text_of
 from queuekit.types import DumpType, LoadType
 
 FORMAT = 1
@@ -127,15 +128,18 @@ class Codec:
 
     def _written(self, value: Mapping[str, Any]) -> bytes:
         written = self._dump(value)
+        if not isinstance(written, bytes | str):
+            raise _UnwritableError(f"dump gave {type(written).__name__}, not text or bytes")
         return written if isinstance(written, bytes) else written.encode()
 
     def _unserializable(
         self, what: str, value: Mapping[str, Any], error: Exception
     ) -> NotSerializableError:
         path, culprit = _first_unwritable(lambda item: self._written({"value": item}), value)
+        found = f"found {type(culprit).__name__} {clip(repr_of(culprit), 80)}"
         return NotSerializableError(
-            f"{what} cannot be stored: {type(error).__name__} at {path or what}: {error}\n"
-            f"  Found {type(culprit).__name__}: {clip(repr_of(culprit), 80)}.\n"
+            f"{what} cannot be stored: {type(error).__name__} at {clip(path or what, 80)}: {found}\n"
+            f"  It says: {one_line(clip(text_of(error), 300))}\n"
             "  Pass plain JSON values, or give the queue a dump and load that know the type."
         )
 
@@ -239,12 +243,23 @@ class Codec:
 _COUNTERS = ("attempts", "failures", "losses", "abandoned", "started", "completed", "touched")
 
 
+def decode_infos(told: Mapping[str, bytes]) -> dict[str, Any]:
+    """What workers told about themselves, by their addresses; what is no such thing is left out."""
+    infos: dict[str, Any] = {}
+    for address, raw in told.items():
+        with contextlib.suppress(ValueError, RecursionError):
+            info = json_load(raw)
+            if isinstance(info, dict):
+                infos[address] = info
+    return infos
+
+
 def unreadable(key: str, state: State | None, error: Exception) -> Job:
     """What can be told of a job whose record cannot be read, for those who only look."""
     fields = dict(zip(STATE_FIELDS, state or [None] * len(STATE_FIELDS), strict=True))
     status = _text(fields["status"]) or "queued"
-    told = _text(fields["error"]) or f"its record cannot be read: {text_of(error)}"
-    job = Job(function="?", key=key, error=told)
+    why = f"its record cannot be read: {text_of(error)}"
+    job = Job(function="?", key=key, error=_text(fields["error"]) or why, unreadable=why)
     job.status = Status(status) if status in set(Status) else Status.QUEUED
     return job
 

@@ -28,6 +28,9 @@ BATCH = 100
 BATCH_BYTES = 4 * 1024 * 1024
 "Bytes that one script is sent at most, for the same reason (a single larger job is sent alone)."
 
+MAX_PAGE = 10_000
+"Jobs on one page of a listing at most: it is held in memory whole."
+
 CONTAINERS = ("scheduled", "followers", "ready", "suspect", "lease")
 "Where an unfinished job can be, each job in one of them, in the order in which jobs travel."
 
