@@ -164,10 +164,16 @@ def _refuse_reserved(arguments: Mapping[str, Any]) -> None:
 
 def check(job: Job) -> None:
     """Refuse a job that could never run as asked."""
+    check_job_key(job.key)
+    check_call(job)
+    due_of(job.scheduled)
+
+
+def check_call(job: Job) -> None:
+    """Refuse what could never run: a task's name, arguments or options that cannot be."""
     check_name(
         "function", job.function, MAX_FUNCTION_BYTES, "Pass the name of a task, or the task itself."
     )
-    check_job_key(job.key)
     if job.timeout is not None:
         check_number("timeout", job.timeout, 0)
     check_number("heartbeat", job.heartbeat, 0)
@@ -186,7 +192,6 @@ def check(job: Job) -> None:
             MAX_GROUP_KEY_BYTES,
             "Leave it out for no group.",
         )
-    due_of(job.scheduled)
     check_mapping("meta", job.meta)
     for name in check_mapping("kwargs", {} if job.kwargs is None else job.kwargs):
         if not isinstance(name, str):

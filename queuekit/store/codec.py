@@ -15,11 +15,13 @@ from typing import Any
 
 from queuekit.errors import (
     InvalidOptionError,
+    InvalidOptionTypeError,
     NotSerializableError,
     TaskFailure,
     UnreadableRecordError,
 )
 from queuekit.job import Job, Status
+from queuekit.options import check_call
 from queuekit.store.seal import Seal
 from queuekit.text import clip, one_line, repr_of, text_of
 from queuekit.types import DumpType, LoadType
@@ -196,6 +198,7 @@ class Codec:
             setattr(job, name, call.get(name, default))
         for name in _COUNTERS:
             setattr(job, name, _number(fields[name]))
+        _check_stored(job)
         job.queued = int(head.partition(b" ")[2])
         job.touched = job.touched or job.queued
         return job
@@ -223,7 +226,7 @@ class Codec:
         if not isinstance(call.get("kwargs", {}), dict):
             raise UnreadableRecordError(f"the arguments of job {key!r} are no mapping")
         version = call.get("v")
-        if not isinstance(version, int) or version > FORMAT:
+        if type(version) is not int or not 1 <= version <= FORMAT:
             raise UnreadableRecordError(
                 f"the call of job {key!r} has format {version!r}, and this version reads {FORMAT}.\n"
                 "  Upgrade its workers, then queue.restore() the job."
@@ -241,6 +244,15 @@ class Codec:
 
 
 _COUNTERS = ("attempts", "failures", "losses", "abandoned", "started", "completed", "touched")
+
+
+def _check_stored(job: Job) -> None:
+    """What a producer of ours would have refused was written by somebody else, and would break its worker."""
+    try:
+        check_call(job)
+    except (InvalidOptionError, InvalidOptionTypeError) as error:
+        what = str(error).partition("\n")[0]
+        raise UnreadableRecordError(f"the call of job {job.key!r} can never work: {what}") from error
 
 
 def decode_infos(told: Mapping[str, bytes]) -> dict[str, Any]:
