@@ -16,6 +16,7 @@ local QUARANTINE, WORKERS, SOLO = root .. ':quarantine', root .. ':workers', roo
 local TOMBSTONE_MS = 60000
 local QUARANTINE_MS = 30 * 86400000
 local terminal = { complete = true, failed = true, aborted = true }
+local known = { queued = true, active = true, aborting = true, complete = true, failed = true, aborted = true }
 
 local function job_of(key) return root .. ':job:' .. key end
 local function call_of(key) return root .. ':call:' .. key end
@@ -94,7 +95,7 @@ local function follow(group, place, key)
 end
 
 local function unfollow(group, place, key)
-  redis.call('ZREM', FOLLOWERS, follower(group, tonumber(place), key))
+  redis.call('ZREM', FOLLOWERS, follower(group, tonumber(place) or 0, key))
   redis.call('HDEL', job_of(key), 'follows')
 end
 
@@ -122,6 +123,10 @@ local function leave(key, group)
     return
   end
   local place, follows = string.match(next, '\1(%d+)\1([^\1]*)$')
+  if not place then -- no entry of ours: it would hold up the group
+    redis.call('ZREM', FOLLOWERS, next)
+    return leave(key, group)
+  end
   place = place - 2 ^ 52
   unfollow(group, place, follows)
   redis.call('HSET', GROUPS, group, follows)
@@ -138,7 +143,7 @@ local function place(key, due, front, priority, group, solo)
     return
   end
   local set = solo and SUSPECT or READY
-  priority = tonumber(priority or 0)
+  priority = tonumber(priority) or 0
   enter(key, set, front and before(set, priority) or behind(set, priority), group)
   wake()
 end

@@ -182,7 +182,7 @@ class Store:
 
     async def _evalsha(self, sha: str, arguments: tuple[Any, ...]) -> Any:
         return await self._command(
-            "EVALSHA", sha, 1, self.root, environment().script_now(), *arguments
+            "EVALSHA", sha, 1, self.root, environment().script_now(), *map(_written, arguments)
         )
 
     async def enqueue(
@@ -282,7 +282,7 @@ class Store:
             "ZREVRANGE", f"{self.root}:quarantine", offset, last, "WITHSCORES"
         )
         return [
-            (key.decode(), int(float(at))) for key, at in zip(found[::2], found[1::2], strict=True)
+            (_key(key), int(float(at))) for key, at in zip(found[::2], found[1::2], strict=True)
         ]
 
     async def restore(self, key: str, enqueue_id: str) -> str:
@@ -377,7 +377,7 @@ class Store:
         """Job keys of one of `CONTAINERS`, or `finished`."""
         last = offset + limit - 1
         found = await self._command("ZRANGE", f"{self.root}:{container}", offset, last)
-        return [key.decode().rpartition("\1")[2] for key in found]
+        return [_key(key).rpartition("\1")[2] for key in found]
 
     async def _pipeline(self, *commands: tuple[Any, ...]) -> list[Any]:
         clients = self.connections.current()
@@ -396,9 +396,18 @@ async def _execute(client: Client, *command: Any) -> Any:
     return await client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
+def _key(raw: bytes) -> str:
+    """A job's key. One that is no UTF-8 is not ours, but is shown, and can be discarded."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _written(argument: Any) -> Any:
+    return argument.encode("utf-8", "surrogateescape") if isinstance(argument, str) else argument
+
+
 def _held(job: Sequence[Any]) -> Held:
     key, fence, call, state = job
-    return Held(key.decode(), fence, claim_of(state), call, state)
+    return Held(_key(key), fence, claim_of(state), call, state)
 
 
 def _moment(milliseconds: int) -> int | None:
