@@ -109,6 +109,7 @@ class Intake:
         try:
             job = worker.queue.decode(held.key, held.call, held.state)
             previous = worker.queue.codec.decode_failure(held.state)
+            tries = unknown_tries(held.state)
         except (
             Exception
         ) as error:  # whatever a `load` raises: the job is set aside, the others go on
@@ -123,7 +124,7 @@ class Intake:
             worker,
             job,
             previous,
-            unknown_tries=unknown_tries(held.state),
+            unknown_tries=tries,
             alone=runs_alone(held.state),
         )
         session.spawn(self._run(run), f"job {job.key}")

@@ -140,6 +140,8 @@ class Job:
     "The traceback of the last failure, or why the job was aborted."
     status: Status = Status.NEW
     worker_id: str | None = None
+    unreadable: str | None = None
+    "Why its record cannot be read, if so: then little more than its key and status is known."
 
     fence: int = dataclasses.field(default=0, repr=False)
     "Proof of the claim under which this object was handed out; 0: it was only read."
@@ -149,6 +151,8 @@ class Job:
 
     def __post_init__(self) -> None:
         self.status = Status(self.status)
+        if self.key is None:  # SAQ's way of saying: make one up
+            self.key = environment().new_id()
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -267,7 +271,7 @@ class Job:
         self.queued = self.touched = queued_ms
         self.attempts = self.failures = self.losses = self.abandoned = 0
         self.started = self.completed = 0
-        self.result = self.error = self.worker_id = self.on_update = None
+        self.result = self.error = self.worker_id = self.unreadable = self.on_update = None
         self.fence, self.claim_id = 0, ""
 
     def get_queue(self) -> Queue:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 MAX_ERROR_CHARACTERS = 32 * 1024
 "Of an error's text; the end of a traceback tells more than its beginning, so that is kept."
 
@@ -22,12 +24,31 @@ def repr_of(value: object) -> str:
         return f"<{type(value).__name__}: its __repr__ raised {type(broken).__name__}>"
 
 
+_BREAKS_LINES = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"Control characters, and whatever else some reader takes for the end of a line."
+
+
+def breaks_lines(text: str) -> bool:
+    """Whether it has a control character, or anything else that some reader takes for a new line."""
+    return _BREAKS_LINES.search(text) is not None
+
+
+def one_line(text: str) -> str:
+    """The text for a log: what cannot be printed is escaped, so that it cannot pass for a line of its own."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character
+        if character.isprintable()
+        else character.encode("unicode_escape", "backslashreplace").decode()
+        for character in text
+    )
+
+
 def gist(error: str) -> str:
-    """The line of a traceback that names the exception; its further lines are indented."""
+    """The line of a traceback that names the exception, fit for a log; its further lines are indented."""
     lines = [line for line in error.splitlines() if line and not line[0].isspace()]
-    line = clip(lines[-1] if lines else error.strip(), 300)
-    # Logs travel, and lone surrogates do not.
-    return line.encode("utf-8", "backslashreplace").decode()
+    return one_line(clip(lines[-1] if lines else error.strip(), 300))
 
 
 def clip(text: str, limit: int) -> str:

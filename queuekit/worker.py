@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextvars import ContextVar
 from datetime import UTC, tzinfo
 from typing import TYPE_CHECKING, Any, Generic, cast
@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING, Any, Generic, cast
 from queuekit import ticks, upkeep
 from queuekit.cron import distinct, make_schedule
 from queuekit.environment import environment
-from queuekit.errors import InvalidOptionError, InvalidOptionTypeError
 from queuekit.execution import Execution, Outcome, call
 from queuekit.job import CronJob, Job
 from queuekit.lifecycle import LEASE_MS, SOLO_WAIT_S, Event
-from queuekit.options import check_name
 from queuekit.outage import Backoff, Outage
 from queuekit.queue import Queue
 from queuekit.registry import Registry
@@ -27,24 +25,19 @@ from queuekit.store.advice import advice
 from queuekit.store.redis import STORE_ERRORS, Claimed
 from queuekit.text import gist
 from queuekit.types import (
-    Context,
     CtxType,
     FunctionsType,
     LifecycleFunctionsType,
     TimersDict,
     WorkerInfo,
 )
+from queuekit.worker_options import check_worker, checked_hooks, checked_timers
 from queuekit.zones import zone_of
 
 if TYPE_CHECKING:
     from queuekit.types import WorkerStats
 
 logger = logging.getLogger("queuekit")
-
-MAX_WORKER_ID_BYTES = 128
-"UTF-8 bytes of a worker's name; it stands beside each job that it runs."
-
-TIMERS = ("schedule", "worker_info", "sweep", "abort")
 
 
 _within: ContextVar[Worker[Any] | None] = ContextVar("queuekit_worker", default=None)
@@ -109,7 +102,21 @@ class Worker(Generic[CtxType]):
         lease_s: float = LEASE_MS / 1000,
         solo_wait_s: float = SOLO_WAIT_S,
     ) -> None:
-        _check(concurrency, max_burst_jobs, lease_s, solo_wait_s, id)
+        check_worker(
+            queue=queue,
+            concurrency=concurrency,
+            max_burst_jobs=max_burst_jobs,
+            seconds={
+                "dequeue_timeout": dequeue_timeout,
+                "shutdown_grace_period_s": shutdown_grace_period_s or 0,
+                "cancellation_hard_deadline_s": cancellation_hard_deadline_s,
+                "solo_wait_s": solo_wait_s,
+            },
+            lease_s=lease_s,
+            worker_id=id,
+            cron_tz=cron_tz,
+            metadata=metadata,
+        )
         self.queue = queue
         self.functions = Registry(functions)
         self.names = self.functions.names
@@ -118,9 +125,11 @@ class Worker(Generic[CtxType]):
         self.schedules = distinct([make_schedule(job, zone) for job in cron_jobs or ()])
         for cron_job in cron_jobs or ():
             self.functions.add(cron_job.function)
-        self.startup, self.shutdown = _hooks(startup), _hooks(shutdown)
-        self.before_process, self.after_process = _hooks(before_process), _hooks(after_process)
-        self.timers = _checked_timers(timers)
+        self.startup = checked_hooks("startup", startup)
+        self.shutdown = checked_hooks("shutdown", shutdown)
+        self.before_process = checked_hooks("before_process", before_process)
+        self.after_process = checked_hooks("after_process", after_process)
+        self.timers = checked_timers(timers)
         self.dequeue_timeout = dequeue_timeout
         self.burst = burst
         self.max_burst_jobs = max_burst_jobs
@@ -341,50 +350,3 @@ _COUNTERS = {
     Event.RETRIED: "retried",
     Event.ABORTED: "aborted",
 }
-
-
-def _hooks(given: LifecycleFunctionsType[Any] | None) -> list[Callable[[Context], Any]]:
-    if given is None:
-        return []
-    hooks = [given] if callable(given) else list(given)
-    for hook in hooks:
-        if not callable(hook):
-            raise InvalidOptionTypeError(
-                f"{hook!r} is no hook: it must be a function of a context."
-            )
-    return hooks
-
-
-def _checked_timers(timers: TimersDict | None) -> dict[str, float]:
-    checked: dict[str, float] = {}
-    for name, seconds in (timers or {}).items():
-        if name not in TIMERS:
-            raise InvalidOptionError(f"there is no timer {name!r}; known are {', '.join(TIMERS)}.")
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
-            raise InvalidOptionError(
-                f"timer {name}={seconds!r} must be a positive number of seconds."
-            )
-        checked[name] = float(seconds)
-    return checked
-
-
-def _check(
-    concurrency: int,
-    max_burst_jobs: int | None,
-    lease_s: float,
-    solo_wait_s: float,
-    worker_id: str | None,
-) -> None:
-    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-        raise InvalidOptionError(f"concurrency={concurrency!r} must be a whole number from 1.")
-    if max_burst_jobs is not None and max_burst_jobs < 1:
-        raise InvalidOptionError(f"max_burst_jobs={max_burst_jobs!r} must be at least 1, or None.")
-    if not lease_s >= 1:
-        raise InvalidOptionError(
-            f"lease_s={lease_s!r} is too short.\n"
-            "  A lease is renewed at a third of its time; give it at least 1 second."
-        )
-    if not solo_wait_s >= 0:
-        raise InvalidOptionError(f"solo_wait_s={solo_wait_s!r} must be a number of seconds from 0.")
-    if worker_id is not None:
-        check_name("id", worker_id, MAX_WORKER_ID_BYTES, "Leave it out to have one made up.")

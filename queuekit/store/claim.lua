@@ -22,7 +22,11 @@ local unwatched = redis.call('ZCARD', LEASE) == 0
 local function take(key)
   local state, call = state_of(key), call_record(key)
   if not (state and call) then
-    return set_aside(key, state and 'its call is gone' or 'its state is no hash: something else was written to its key')
+    return set_aside(key, 'its record cannot be read: '
+      .. (state and 'its call is gone' or 'its state is no hash, something else was written to its key'))
+  end
+  if not tonumber(state[2] or 0) or not known[state[1] or 'queued'] then
+    return set_aside(key, 'its record cannot be read: its status or attempts are none of queuekit\'s')
   end
   -- A stray entry, of a job whose record was evicted and made anew: the job itself is elsewhere.
   if state[1] and state[1] ~= 'queued' then return end
@@ -57,7 +61,7 @@ local function promote()
     if state then
       place(key, 0, false, state[1], state[2] or nil, state[3])
     else
-      set_aside(key, 'its state is no hash: something else was written to its key')
+      set_aside(key, 'its record cannot be read: its state is no hash, something else was written to its key')
     end
   end
 end

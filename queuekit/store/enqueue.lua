@@ -21,7 +21,7 @@ for i = 3, #ARGV, 7 do
   local stored = fields(key, 'status', 'due', 'gone') or {}
   local unfinished = enqueued and not terminal[stored[1] or 'queued']
   if enqueued == id or stored[3] == id then
-    answer[#answer + 1] = { 'same', tonumber(moment or now), tonumber(stored[2] or 0) }
+    answer[#answer + 1] = { 'same', tonumber(moment or now), tonumber(stored[2] or 0) or 0 }
   elseif unfinished then
     answer[#answer + 1] = { 'taken', 0, 0, call_record(key), state_of(key) }
   elseif room and room < 1 then

@@ -16,6 +16,7 @@ local QUARANTINE, WORKERS, SOLO = root .. ':quarantine', root .. ':workers', roo
 local TOMBSTONE_MS = 60000
 local QUARANTINE_MS = 30 * 86400000
 local terminal = { complete = true, failed = true, aborted = true }
+local known = { queued = true, active = true, aborting = true, complete = true, failed = true, aborted = true }
 
 local function job_of(key) return root .. ':job:' .. key end
 local function call_of(key) return root .. ':call:' .. key end
@@ -86,7 +87,10 @@ end
 -- could start follow it in one sorted set of equal scores, ordered by group and place.
 local function rank(group, place) return group .. '\1' .. string.format('%017.0f', place + 2 ^ 52) end
 local function follower(group, place, key) return rank(group, place) .. '\1' .. key end
-local function place_of(member) return tonumber(string.match(member, '\1(%d+)\1')) - 2 ^ 52 end
+local function place_of(member)
+  local padded = string.match(member, '\1(%d+)\1')
+  return padded and tonumber(padded) - 2 ^ 52
+end
 
 -- Followers of one priority keep their order too: behind the last of them, or before the first.
 local function among(group, place, front)
@@ -94,10 +98,10 @@ local function among(group, place, front)
   local low, high = '[' .. rank(group, band * BAND), '(' .. rank(group, (band + 1) * BAND)
   if front then
     local first = redis.call('ZRANGEBYLEX', FOLLOWERS, low, high, 'LIMIT', 0, 1)[1]
-    return first and math.min(place, place_of(first) - 1) or place
+    return first and math.min(place, (place_of(first) or place) - 1) or place
   end
   local last = redis.call('ZREVRANGEBYLEX', FOLLOWERS, high, low, 'LIMIT', 0, 1)[1]
-  return last and math.max(place, place_of(last) + 1) or place
+  return last and math.max(place, (place_of(last) or place) + 1) or place
 end
 
 local function follow(group, place, key)
@@ -134,6 +138,10 @@ local function leave(key, group)
     return
   end
   local place, follows = place_of(next), string.match(next, '[^\1]*$')
+  if not place then -- no entry of ours: it would hold up the group
+    redis.call('ZREM', FOLLOWERS, next)
+    return leave(key, group)
+  end
   unfollow(group, place, follows)
   redis.call('HSET', GROUPS, group, follows)
   local solo = redis.call('HGET', job_of(follows), 'solo')

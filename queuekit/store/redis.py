@@ -25,6 +25,9 @@ BATCH = 100
 BATCH_BYTES = 4 * 1024 * 1024
 "Bytes that one script is sent at most, for the same reason (a single larger job is sent alone)."
 
+MAX_PAGE = 10_000
+"Jobs on one page of a listing at most: it is held in memory whole."
+
 CONTAINERS = ("scheduled", "followers", "ready", "suspect", "lease")
 "Where an unfinished job can be, each job in one of them, in the order in which jobs travel."
 
@@ -170,7 +173,7 @@ class Store:
 
     async def run(self, name: str, *arguments: Any) -> Any:
         """Run a script on this queue."""
-        return await self.server.run(name, self.root, *arguments)
+        return await self.server.run(name, self.root, *map(_written, arguments))
 
     async def enqueue(
         self, jobs: Sequence[NewJob], max_waiting: int | None = None
@@ -269,7 +272,7 @@ class Store:
             "ZREVRANGE", f"{self.root}:quarantine", offset, last, "WITHSCORES"
         )
         return [
-            (key.decode(), int(float(at))) for key, at in zip(found[::2], found[1::2], strict=True)
+            (_key(key), int(float(at))) for key, at in zip(found[::2], found[1::2], strict=True)
         ]
 
     async def restore(self, key: str, enqueue_id: str) -> str:
@@ -367,7 +370,7 @@ class Store:
         """Job keys of one of `CONTAINERS`, or `finished`."""
         last = offset + limit - 1
         found = await self._command("ZRANGE", f"{self.root}:{container}", offset, last)
-        return [key.decode().rpartition("\1")[2] for key in found]
+        return [_key(key).rpartition("\1")[2] for key in found]
 
     async def _pipeline(self, *commands: tuple[Any, ...]) -> list[Any]:
         return await self.server.pipeline(*commands)
@@ -377,9 +380,18 @@ class Store:
         return f"{self.root}:event:{key}"
 
 
+def _key(raw: bytes) -> str:
+    """A job's key. One that is no UTF-8 is not ours, but is shown, and can be discarded."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _written(argument: Any) -> Any:
+    return argument.encode("utf-8", "surrogateescape") if isinstance(argument, str) else argument
+
+
 def _held(job: Sequence[Any]) -> Held:
     key, fence, call, state = job
-    return Held(key.decode(), fence, claim_of(state), call, state)
+    return Held(_key(key), fence, claim_of(state), call, state)
 
 
 def _moment(milliseconds: int) -> int | None:

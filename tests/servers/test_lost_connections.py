@@ -196,9 +196,8 @@ def test_clients_that_are_killed_in_the_middle_of_commands_lose_and_double_nothi
                     try:
                         await queue.enqueue("add", a=n, b=1, key=key, retries=1)
                         break
-                    except ServerUnreachableError as error:
-                        # Its key makes it one job, so it can be enqueued again.
-                        assert str(error)
+                    except ServerUnreachableError:
+                        continue  # its key makes it one job, so it can be enqueued again
             killing.cancel()
             await asyncio.wait([killing])
             for n, key in enumerate(keys):
