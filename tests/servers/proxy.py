@@ -85,10 +85,13 @@ class Proxy:
         self._server.close()
         for writer in list(self._writers):
             writer.transport.abort()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while self._tasks:
+            tasks = list(self._tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._tasks.difference_update(tasks)
+            await asyncio.sleep(0)
 
     async def _serve(self, reader, writer):
         self.connections += 1

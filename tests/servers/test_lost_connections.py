@@ -193,11 +193,10 @@ def test_clients_that_are_killed_in_the_middle_of_commands_lose_and_double_nothi
             keys = [f"job-{n}" for n in range(100)]
             for n, key in enumerate(keys):
                 while True:
-                    try:
+                    # Its key makes it one job, so it can be enqueued again.
+                    with contextlib.suppress(ServerUnreachableError):
                         await queue.enqueue("add", a=n, b=1, key=key, retries=1)
                         break
-                    except ServerUnreachableError:
-                        continue  # its key makes it one job, so it can be enqueued again
             killing.cancel()
             await asyncio.wait([killing])
             for n, key in enumerate(keys):
