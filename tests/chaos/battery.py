@@ -31,6 +31,8 @@ STALL_S = 3.0
 
 LOOK_S = 0.5
 
+CANCEL_AGAIN_S = 0.1
+
 
 @dataclass
 class Scene:
@@ -101,13 +103,14 @@ async def _act(
         enqueuer.allow(form.jobs)
         await found.stage.healed()
         healed = time.monotonic()
-        say(f"    {form.title}, {peer}: {len(found.stage.fired)} faults in {healed - began:.0f} s")
+        if found.stage.fired:
+            say(
+                f"    {form.title}, {peer}: {len(found.stage.fired)} faults, {healed - began:.0f} s"
+            )
         back = await _all_back(enqueuing, enqueuer, sampler, form.patience_s)
         found.reader.read()
     finally:
-        for task in (enqueuing, *duties):
-            task.cancel()
-        await asyncio.gather(enqueuing, *duties, return_exceptions=True)
+        await _end([enqueuing, *duties])
     await sampler.look(enqueuer.acknowledged)
     found.reader.read()
     found.stage.write_down()
@@ -124,6 +127,16 @@ async def _act(
     for fired in found.stage.fired:
         verdict.fired[fired.kind] = verdict.fired.get(fired.kind, 0) + 1
     return verdict
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel them, and again: Python 3.11's wait_for(), which redis-py sends its commands with, swallows
+    a cancellation that meets it when its command has just ended."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
 
 
 def _complain(duties: list[asyncio.Task[None]]) -> None:
