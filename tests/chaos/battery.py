@@ -99,7 +99,7 @@ async def _act(
             enqueuer.allow(ended)
             await _progress(found.reader, ended)
             await faults.do(kind, found.stage)
-            _complain(duties)
+            _complain([enqueuing, *duties])
         enqueuer.allow(form.jobs)
         await found.stage.healed()
         healed = time.monotonic()
@@ -140,7 +140,7 @@ async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
 
 
 def _complain(duties: list[asyncio.Task[None]]) -> None:
-    """A duty that broke breaks the battery."""
+    """What broke breaks the battery."""
     for duty in duties:
         if duty.done():
             duty.result()
@@ -170,8 +170,8 @@ async def _all_back(
         with contextlib.suppress(*ERRORS):
             missing = [key for key in enqueuer.acknowledged if key not in sampler.first]
             await sampler.look(missing)
+            _complain([enqueuing])
             if enqueuing.done() and all(key in sampler.first for key in enqueuer.acknowledged):
-                enqueuing.result()
                 return True
         await asyncio.sleep(LOOK_S)
     return False
