@@ -79,6 +79,7 @@ def _battery(peers: Sequence[str], form: Form, runs: int, keep: Path | None) -> 
                 folder.mkdir(parents=True)
             one = replace(form, seed=form.seed + number)
             found.append(asyncio.run(run(peer, one, folder=folder, say=say)))
+            say(f"    {form.title}, {peer}: run {number + 1} of {runs} is over")
         verdicts[peer] = total(found)
     title = f"{form.title}: {form.describe()}" + (f", {runs} runs" if runs > 1 else "")
     say("\n" + table(title, {version(peer): rows(verdicts[peer]) for peer in peers}) + "\n")

@@ -31,6 +31,8 @@ STALL_S = 3.0
 
 LOOK_S = 0.5
 
+CANCEL_AGAIN_S = 0.1
+
 
 @dataclass
 class Scene:
@@ -97,17 +99,18 @@ async def _act(
             enqueuer.allow(ended)
             await _progress(found.reader, ended)
             await faults.do(kind, found.stage)
-            _complain(duties)
+            _complain([enqueuing, *duties])
         enqueuer.allow(form.jobs)
         await found.stage.healed()
         healed = time.monotonic()
-        say(f"    {form.title}, {peer}: {len(found.stage.fired)} faults in {healed - began:.0f} s")
+        if found.stage.fired:
+            say(
+                f"    {form.title}, {peer}: {len(found.stage.fired)} faults, {healed - began:.0f} s"
+            )
         back = await _all_back(enqueuing, enqueuer, sampler, form.patience_s)
         found.reader.read()
     finally:
-        for task in (enqueuing, *duties):
-            task.cancel()
-        await asyncio.gather(enqueuing, *duties, return_exceptions=True)
+        await _end([enqueuing, *duties])
     await sampler.look(enqueuer.acknowledged)
     found.reader.read()
     found.stage.write_down()
@@ -126,8 +129,18 @@ async def _act(
     return verdict
 
 
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel them, and again: Python 3.11's wait_for(), which redis-py sends its commands with, swallows
+    a cancellation that meets it when its command has just ended."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
+
+
 def _complain(duties: list[asyncio.Task[None]]) -> None:
-    """A duty that broke breaks the battery."""
+    """What broke breaks the battery."""
     for duty in duties:
         if duty.done():
             duty.result()
@@ -157,8 +170,8 @@ async def _all_back(
         with contextlib.suppress(*ERRORS):
             missing = [key for key in enqueuer.acknowledged if key not in sampler.first]
             await sampler.look(missing)
+            _complain([enqueuing])
             if enqueuing.done() and all(key in sampler.first for key in enqueuer.acknowledged):
-                enqueuing.result()
                 return True
         await asyncio.sleep(LOOK_S)
     return False

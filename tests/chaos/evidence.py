@@ -73,6 +73,8 @@ class Run:
     "By the clock of the queue: the server's, or a worker's if the queue takes that one."
     began_ms: int
     "On the machine's monotonic clock."
+    began_wall_ms: int
+    "On the machine's wall clock, which is its server's too."
     outcome: str = ""
     "end, raised, cancelled, or nothing: its process was killed."
     ended_ms: int = 0
@@ -105,9 +107,9 @@ class Reader:
 
     def _take(self, words: list[str]) -> None:
         event, key, name, worker = words[:4]
-        attempt, losses, queued, claimed, moment = map(int, words[5:10])
+        attempt, losses, queued, claimed, moment, wall = map(int, words[5:11])
         if event == "begin":
-            run = Run(key, name, worker, attempt, losses, queued, claimed, moment)
+            run = Run(key, name, worker, attempt, losses, queued, claimed, moment, wall)
             self.runs[name] = run
             self.by_key.setdefault(key, []).append(run)
             self.open.setdefault(worker, {})[name] = None

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from redis.exceptions import RedisError
 
 from queuekit.errors import ServerError
+from tests.chaos.form import DEFAULT_LEASE_S
 from tests.chaos.tasks import FUNCTIONS, POISONED
 
 ERRORS = (ServerError, RedisError, OSError, TimeoutError)
@@ -102,13 +103,16 @@ class Queuekit:
 
 
 class Saq:
-    """Recovery rests on the job's timeout, found by a sweep: it gets the lease's length and a sweep each
-    second (60 by default). Each run spends `retries`, lost ones too."""
+    """Recovery rests on the job's timeout (10 s by default), found by a sweep (each 60 s). With a short
+    lease it gets a timeout as long, and a sweep each second; else its defaults. Each run spends
+    `retries`, lost ones too."""
 
     def __init__(self, url: str, lease_s: float) -> None:
         from saq import Queue  # noqa: PLC0415 (as above)
 
-        self._timeout_s = max(1, round(lease_s))
+        short = lease_s < DEFAULT_LEASE_S
+        self._options: dict[str, Any] = {"timeout": max(1, round(lease_s))} if short else {}
+        self._timers: dict[str, Any] = {"timers": {"sweep": 1}} if short else {}
         self._queue = Queue.from_url(url, name=NAME)
 
     async def enqueue(self, key: str, task: str) -> bool:
@@ -126,7 +130,7 @@ class Saq:
             id=name,
             concurrency=concurrency,
             startup=startup,
-            timers={"sweep": 1},
+            **self._timers,
         )
         await worker.start()
 

@@ -114,3 +114,5 @@ class Proxy:
         self._listener.close()
         for pair in list(self.pairs):
             pair.end()
+        # A transport that was aborted closes its socket in the loop's next turn.
+        await asyncio.sleep(0)

@@ -51,6 +51,7 @@ def rows(verdict: Verdict) -> dict[str, str]:
         "stuck": f"{len(verdict.stuck):,}",
         "changed after terminal": f"{len(verdict.changed):,}",
         "claimed after terminal": f"{len(verdict.claimed_after_end):,}",
+        "began after terminal": f"{len(verdict.began_after_end):,}",
         "wrong final state": f"{len(verdict.wrong):,}",
         "unexpected": f"{len(verdict.unexpected):,}",
         "failed by rule (third loss)": f"{len(verdict.lost_by_rule):,}",

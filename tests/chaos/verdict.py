@@ -37,6 +37,8 @@ class Verdict:
     "Terminal, and different later."
     claimed_after_end: dict[str, str] = field(default_factory=dict)
     "A run was claimed after the job was terminal."
+    began_after_end: dict[str, str] = field(default_factory=dict)
+    "A run began after the job was terminal: claimed in time, its worker stood still before it began."
     wrong: dict[str, str] = field(default_factory=dict)
     "Terminal, but not what its runs say: every job of the battery can and must complete."
     twice: dict[str, str] = field(default_factory=dict)
@@ -109,10 +111,16 @@ def _judge_end(verdict: Verdict, key: str, runs: list[Run], record: Record | Non
 
 
 def _judge_claims(verdict: Verdict, key: str, runs: list[Run], first: Record | None) -> None:
-    # Both moments are the queue's own, by one clock if it has one.
-    late = [run for run in runs if first and run.claimed_ms > first.completed_ms + SLACK_MS]
-    if late:
-        verdict.claimed_after_end[key] = f"was {_told(first)}; then {_runs(late)}"
+    if first is None:
+        return
+    over_ms = first.completed_ms + SLACK_MS
+    # A claim's moment is the queue's own, by one clock if it has one.
+    for found, late in (
+        (verdict.claimed_after_end, [run for run in runs if run.claimed_ms > over_ms]),
+        (verdict.began_after_end, [run for run in runs if run.began_wall_ms > over_ms]),
+    ):
+        if late:
+            found[key] = f"was {_told(first)}; then {_runs(late)}"
 
 
 def _judge_runs(
