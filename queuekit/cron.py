@@ -41,8 +41,8 @@ class Expression:
     `0 8-20/4 * * *`). It then ticks whenever the clock shows a time that matches: in a repeated
     hour again, in a skipped one never, so that an even pace stays even.
 
-    That is the rule of Debian's cron (and Vixie's since 4), where a leading `*` alone is a wildcard; that
-    a step is one too is ours. croniter's own rule would run `30 1 * * *` twice in autumn.
+    That is the rule of Debian's cron (cron(8), notes) for a `*`; that a step is one too is ours.
+    croniter's own rule would run `30 1 * * *` twice in autumn.
     """
 
     def __init__(self, text: str) -> None:
