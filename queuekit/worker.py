@@ -12,7 +12,7 @@ from datetime import UTC, tzinfo
 from typing import TYPE_CHECKING, Any, Generic, cast
 
 from queuekit import ticks, upkeep
-from queuekit.cron import distinct, make_schedule
+from queuekit.cron import Schedule, distinct, make_schedule
 from queuekit.environment import environment
 from queuekit.execution import Execution, Outcome, call
 from queuekit.job import CronJob, Job
@@ -114,17 +114,13 @@ class Worker(Generic[CtxType]):
             },
             lease_s=lease_s,
             worker_id=id,
-            cron_tz=cron_tz,
             metadata=metadata,
         )
         self.queue = queue
         self.functions = Registry(functions)
         self.names = self.functions.names
         self.concurrency = min(concurrency, max_burst_jobs or concurrency)
-        zone = zone_of(cron_tz)
-        self.schedules = distinct([make_schedule(job, zone) for job in cron_jobs or ()])
-        for cron_job in cron_jobs or ():
-            self.functions.add(cron_job.function)
+        self.schedules = self._take_schedules(cron_jobs or (), zone_of(cron_tz))
         self.startup = checked_hooks("startup", startup)
         self.shutdown = checked_hooks("shutdown", shutdown)
         self.before_process = checked_hooks("before_process", before_process)
@@ -140,21 +136,27 @@ class Worker(Generic[CtxType]):
         self.solo_wait_s = solo_wait_s
         self._given_id = id
         self.context: CtxType = cast("CtxType", {"worker": self, "queue": queue})
-        self.running: dict[int, Execution] = {}
-        "The runs under way, by the fence of their claim."
-        self.abandoned = 0
-        "Tasks that ignored their cancellation and were left behind."
         self._session: Session | None = None
         self._reset("")
 
     def __repr__(self) -> str:
         return f"Worker<id={self.id!r}, queue={self.queue.name!r}>"
 
+    def _take_schedules(self, cron_jobs: Collection[CronJob], zone: tzinfo) -> list[Schedule]:
+        schedules = distinct([make_schedule(job, zone) for job in cron_jobs])
+        for cron_job in cron_jobs:
+            self.functions.add(cron_job.function)
+        return schedules
+
     def _reset(self, worker_id: str) -> None:
         self.id = worker_id or self._given_id or ""
         self.address = ""
         "What Redis knows this start of the worker by: its claims, and the key of messages to it."
         self.stats: dict[str, int] = dict.fromkeys(("complete", "failed", "retried", "aborted"), 0)
+        self.running: dict[int, Execution] = {}
+        "The runs under way, by the fence of their claim."
+        self.abandoned = 0
+        "Tasks that ignored their cancellation and were left behind."
         self.outage = Outage(self.id)
         "Whether Redis is away, as all duties of the worker together know it."
         self._started_at = 0.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from datetime import tzinfo
 from typing import Any
 
 from queuekit.errors import InvalidOptionError, InvalidOptionTypeError
@@ -39,7 +38,6 @@ def check_worker(
     seconds: dict[str, object],
     lease_s: object,
     worker_id: object,
-    cron_tz: object,
     metadata: object,
 ) -> None:
     """Refuse a worker that could never work as asked."""
@@ -58,12 +56,6 @@ def check_worker(
     check_number("lease_s", lease_s, 1, MAX_LEASE_S)
     if worker_id is not None:
         check_name("id", worker_id, MAX_WORKER_ID_BYTES, "Leave it out to have one made up.")
-    if not isinstance(cron_tz, tzinfo):
-        raise InvalidOptionTypeError(
-            f"cron_tz={clip(repr_of(cron_tz), 80)} ({type(cron_tz).__name__}) is no time zone.\n"
-            "  It says in which zone cron expressions are meant.\n"
-            "  Pass datetime.UTC, or zoneinfo.ZoneInfo('Europe/Berlin')."
-        )
     _check_metadata(metadata)
 
 

@@ -31,6 +31,7 @@ def zone_of(zone: tzinfo | str) -> tzinfo:
     if not isinstance(zone, str):
         raise InvalidOptionTypeError(
             f"cron_tz={zone!r} is no time zone.\n"
+            "  It says in which zone cron expressions are meant.\n"
             "  Pass a tzinfo (ZoneInfo('Europe/Berlin')), or a zone's name."
         )
     try:
