@@ -174,6 +174,8 @@ def test_from_whatever_minute_around_a_change_one_asks_the_next_tick_is_the_same
         looks = looks_at(zone, day - timedelta(days=1))
         for text in DENSE:
             expression, expected = Expression(text), list(oracle.ticks(text, looks))
+            for tick in expected:
+                assert expression.next_tick_ms(clock, tick * 1000 - 1) == tick * 1000
             # In the midst of a repeated hour too, when some of its times have been shown already.
             for look in looks[1200:3000:7]:
                 found = expression.next_tick_ms(clock, look.at_s * 1000) // 1000
