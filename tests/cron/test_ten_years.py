@@ -47,7 +47,7 @@ def schedules(zone):
     hours, months, days = ZONES[zone]
     nightly, periodic = f"30 {hours} {days} {months} *", f"0 */6 {days[-1]} {months} *"
     if FULL:
-        nightly, periodic = f"30 {hours} * * *", "0,30 */3 * * *"
+        nightly, periodic = f"30 {hours[0]} * * *", f"0 */8 * {months} *"
     chosen = [
         (nightly, "one"),
         (periodic, "skip"),

@@ -208,6 +208,13 @@ def test_of_several_late_ticks_each_is_handled():
     assert often.passed(NOON - HOUR, NOON + 5000).ticks == [NOON - 40_000, NOON - 20_000, NOON]
 
 
+def test_several_late_ticks_of_all_are_wanted_together():
+    often = hourly("all", "* * * * * */20")
+    assert often.passed(NOON - 20_000, NOON + 5000) == Passed(
+        [NOON - 20_000, NOON], NOON + 20_000, made_up=True
+    )
+
+
 def test_skip_makes_up_for_none():
     assert hourly("skip").passed(NOON - 9 * HOUR, NOON + HOUR // 2) == Passed(
         [], NOON + HOUR, made_up=False

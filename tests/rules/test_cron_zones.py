@@ -137,6 +137,7 @@ def days_of_change(zone):
     return days
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zone", ZONES)
 @pytest.mark.parametrize("text", ["* * * * *", "*/10 * * * *", "*/30 * * * *"])
 def test_a_pace_that_divides_every_change_of_the_clock_is_even_through_all_of_them(zone, text):
@@ -153,6 +154,33 @@ def test_a_pace_that_divides_every_change_of_the_clock_is_even_through_all_of_th
 @cache
 def looks_at(zone, begin):
     return oracle.watch(zone, begin, begin + timedelta(days=3))
+
+
+DENSE = (
+    "0,10,20,30,40,50 0-4,22,23 * * *",
+    "5 0-23 * * *",
+    "59 0,23 * * 0,4,5,6",
+    "*/10 * * * *",
+    "0 */2 * * *",
+    "*/20 0-3 * * 0,5",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("zone", ZONES)
+def test_from_whatever_minute_around_a_change_one_asks_the_next_tick_is_the_same(zone):
+    clock = ZoneInfo(zone)
+    for day in days_of_change(zone)[1:5]:
+        looks = looks_at(zone, day - timedelta(days=1))
+        for text in DENSE:
+            expression, expected = Expression(text), list(oracle.ticks(text, looks))
+            for tick in expected:
+                assert expression.next_tick_ms(clock, tick * 1000 - 1) == tick * 1000
+            # In the midst of a repeated hour too, when some of its times have been shown already.
+            for look in looks[1200:3000:7]:
+                found = expression.next_tick_ms(clock, look.at_s * 1000) // 1000
+                wanted = next((tick for tick in expected if tick > look.at_s), None)
+                assert found == wanted or (wanted is None and found > looks[-1].at_s)
 
 
 def a_list(low, high):

@@ -60,6 +60,16 @@ async def test_a_schedule_with_another_timetable_begins_now(store, simulation):
     assert await up_to(store, timetable="b") == begin + MINUTE_MS
 
 
+async def test_a_handled_tick_stays_handled_when_the_servers_clock_is_set_back(
+    store, simulation, monkeypatch
+):
+    begin = await up_to(store)
+    await simulation.advance(60)
+    assert await bring(store, begin + MINUTE_MS) == "enqueued"
+    monkeypatch.setattr(simulation.environment, "script_now", lambda: str(begin))
+    assert await up_to(store, timetable="b") == begin + MINUTE_MS
+
+
 async def test_a_tick_by_the_old_timetable_is_refused_while_a_worker_with_the_new_one_is_alive(
     store, simulation
 ):

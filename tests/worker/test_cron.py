@@ -20,6 +20,10 @@ async def minutely(ctx):
     """Another one."""
 
 
+def _hour(tick_ms):
+    return tick_ms // 3_600_000 % 24
+
+
 def _ms(moment):
     return round(datetime.fromisoformat(moment).timestamp() * 1000)
 
@@ -189,6 +193,50 @@ async def test_a_worker_that_was_held_up_treats_what_passed_as_one_that_starts_d
     assert refused > 100
     ticks = sorted(tick.tick_ms for tick in simulation.journal.ticks)
     assert ticks == [_ms(f"2030-01-01T{at}Z") for at in ran]
+
+
+async def test_what_has_been_made_up_for_is_not_brought_again_when_redis_goes_away_in_between(
+    simulation, monkeypatch
+):
+    settings = {"cron_jobs": [CronJob(hourly, "0 * * * *", catch_up="all")]}
+    worker = simulation.worker(**settings)
+    await simulation.run_until_idle()
+    await worker.stop()
+    await simulation.advance_to("2030-01-01T05:30Z")
+    store, brought = simulation.queue.store, []
+    handle = store.cron
+
+    async def cron(schedule, tick_ms, **options):
+        brought.append(tick_ms)
+        if len(brought) == 3:
+            raise ConnectionError("away")
+        return await handle(schedule, tick_ms, **options)
+
+    monkeypatch.setattr(store, "cron", cron)
+    simulation.worker(**settings)
+    await simulation.advance(1)
+    assert [_hour(tick) for tick in brought] == [1, 2, 3, 3, 4, 5]
+    simulation.assert_cron_ran(hourly, times=5)
+
+
+async def test_ticks_that_pass_while_another_one_is_handled_are_handled_next(
+    simulation, monkeypatch
+):
+    store = simulation.queue.store
+    handle = store.cron
+
+    async def cron(*arguments, **options):
+        verdict, _ = await handle(*arguments, **options)
+        await asyncio.sleep(150)
+        return verdict, await store.server_time_ms()
+
+    monkeypatch.setattr(store, "cron", cron)
+    simulation.worker(cron_jobs=[CronJob(hourly, "* * * * *", catch_up="all")])
+    await simulation.advance(3600)
+    ticks = [tick.tick_ms for tick in simulation.journal.ticks]
+    begin = _ms("2030-01-01T00:01Z")
+    assert ticks == [begin + 60_000 * number for number in range(len(ticks))]
+    assert len(ticks) > 20
 
 
 # -- changed expressions
