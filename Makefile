@@ -26,7 +26,8 @@ SOURCES := queuekit pytest_plugin tests scenarios benchmarks docs conftest.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test quick lint format types test-redis-lowest test-versions cron-years chaos bench dist constraints clean
+.PHONY: help demo test quick lint format types test-servers test-redis-lowest test-versions cron-years chaos bench dist \
+  constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || sed -n 's/^\([a-z-]*\):.*## /  make \1  /p' Makefile
@@ -51,6 +52,10 @@ format: $(READY) ## mend what ruff can mend
 
 types: $(READY) ## mypy --strict
 	$(BIN)/mypy
+
+test-servers: $(READY) ## store, worker and outages on every server: Valkey, Redis 6.2 to 8, Cluster, Sentinel, ACL
+	$(BIN)/python -m tests.servers.suites $(PYTEST_ARGS)
+	QUEUEKIT_SERVERS=all $(BIN)/python -m pytest tests/servers $(PYTEST_ARGS)
 
 test-redis-lowest: $(REDIS_LOWEST_READY) ## the suite on the lowest redis-py that we promise
 	$(<D)/bin/python -m pytest -m "not slow" --ignore=tests/house $(PYTEST_ARGS)

@@ -8,6 +8,7 @@ The floors; each imports only those below it:
        queue, sync, registry           the queue as applications see it
     2  store/                          the only place that knows Redis
     1  lifecycle, cron, options        rules: values in, values out
+       outage                          Redis is away: pauses, and who says so
     0  environment, types, errors, text, zones, job
 """
 

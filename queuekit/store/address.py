@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import metadata
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from redis.asyncio.connection import (
@@ -28,6 +30,8 @@ SENTINEL_SCHEME, CLUSTER_SCHEME = "sentinel", "rediscluster"
 SENTINEL_PORT, REDIS_PORT = 26379, 6379
 BACKEND_GROUP = "queuekit.backends"
 "Entry points of this group give clients for other schemes; the testing extra brings `fakeredis`."
+
+T = TypeVar("T")
 
 Node = tuple[str, int]
 "Host and port."
@@ -170,24 +174,43 @@ def connection_options(given: dict[str, Any], *, keepalive: bool) -> dict[str, A
 
 
 def _parsed(url: str, original: str) -> dict[str, Any]:
-    try:
-        return dict(parse_url(url))
-    except ValueError:
-        # Its own text may quote the password: a / in it that was not escaped looks like a port.
+    read = _or_none(parse_url, url)
+    if read is None:
         raise _not_understood(
             original, "a part of it has a value that cannot be read, or is not escaped"
-        ) from None
+        )
+    path = _or_none(urlsplit, url)
+    if not url.lower().startswith("unix:") and path and not re.fullmatch(r"/?\d*/?", path.path):
+        raise _not_understood(
+            original, "a database is a number, or a character of the password is not escaped"
+        )
+    return dict(read)
 
 
 def _node(text: str, default_port: int, url: str) -> Node:
-    try:
-        parts = urlsplit(f"//{text}")
-        port = parts.port or default_port
-    except ValueError:
-        raise _not_understood(url, "a port is no number") from None
-    if not parts.hostname:
+    parts = _or_none(_host_and_port, text)
+    if parts is None:
+        raise _not_understood(url, "a host or its port cannot be read")
+    host, port = parts
+    if not host:
         raise _not_understood(url, "a host is missing")
-    return parts.hostname, port
+    return host, port or default_port
+
+
+def _host_and_port(text: str) -> tuple[str | None, int | None]:
+    parts = urlsplit(f"//{text}")
+    return parts.hostname, parts.port
+
+
+def _or_none(read: Callable[[str], T], text: str) -> T | None:
+    """What a parser makes of a text, or None.
+
+    Its own error is dropped here, and not chained to ours by even a hidden link, since it may quote
+    the password: a / in it that is not escaped makes the rest of it look like a port.
+    """
+    with contextlib.suppress(ValueError):
+        return read(text)
+    return None
 
 
 def _not_understood(url: str, what: str) -> InvalidUrlError:
