@@ -40,9 +40,10 @@ def main() -> int:
     changed = {name: value for name, value in given.items() if value is not None}
     bad: list[str] = []
     if options.full:
-        for form, runs in ((NO_FAULT, NO_FAULT_RUNS), (SKEWED, 1), (FULL, 1)):
-            bad += _battery(peers, replace(form, **changed), runs, options.keep)
+        bad += _battery(peers, replace(FULL, **changed), 1, options.keep)
+        bad += _battery(peers, replace(SKEWED, **changed), 1, options.keep)
         bad += _poison(peers)
+        bad += _battery(peers, replace(NO_FAULT, **changed), NO_FAULT_RUNS, options.keep)
     elif options.poison:
         bad += _poison(peers)
     else:

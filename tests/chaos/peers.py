@@ -77,7 +77,10 @@ class Queuekit:
         from queuekit import Queue  # noqa: PLC0415 (one side a process; SAQ is not everywhere)
 
         self._lease_s = lease_s
-        self._queue = Queue.from_url(url, name=NAME, socket_timeout=lease_s / PATIENCE)
+        # With the default lease, the default too.
+        short = lease_s < DEFAULT_LEASE_S
+        options = {"socket_timeout": lease_s / PATIENCE} if short else {}
+        self._queue = Queue.from_url(url, name=NAME, **options)
 
     async def enqueue(self, key: str, task: str) -> bool:
         return await self._queue.enqueue(task, timeout=60, **_options(key, task)) is not None
@@ -116,7 +119,8 @@ class Saq:
         self._queue = Queue.from_url(url, name=NAME)
 
     async def enqueue(self, key: str, task: str) -> bool:
-        return await self._queue.enqueue(task, key=key, timeout=self._timeout_s, **JOB) is not None
+        options = {**_options(key, task), **self._options}
+        return await self._queue.enqueue(task, **options) is not None
 
     async def look(self, keys: list[str]) -> list[Record | None]:
         return [_record(job) for job in await self._queue.jobs(keys)]

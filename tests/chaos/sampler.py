@@ -27,6 +27,7 @@ class Sampler:
         self.first: dict[str, Record] = {}
         self.latest: dict[str, Record | None] = {}
         self.changed: dict[str, tuple[Record, Record | None]] = {}
+        self._turn = asyncio.Lock()
         self.last_new = 0.0
         "When a job was last found to be terminal that was not before (monotonic seconds)."
 
@@ -45,8 +46,11 @@ class Sampler:
         wanted = list(keys)
         for start in range(0, len(wanted), PAGE):
             page = wanted[start : start + PAGE]
-            for key, record in zip(page, await self._peer.look(page), strict=True):
-                self._note(key, record)
+            # One page at a time: of two that are under way, the older could be noted last, and what
+            # it says of a job would look like a change.
+            async with self._turn:
+                for key, record in zip(page, await self._peer.look(page), strict=True):
+                    self._note(key, record)
 
     def _note(self, key: str, record: Record | None) -> None:
         self.latest[key] = record

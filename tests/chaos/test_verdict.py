@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -166,3 +167,31 @@ def test_without_faults_a_second_run_breaks_the_promise(case):
     case.wrote("end", "r2")
     verdict = case.verdict(Record("complete", 2, 1, 3020, "r2", ""))
     assert broken(Form(jobs=1), total([verdict]))
+
+
+def test_two_looks_at_one_time_are_no_change(tmp_path):
+    """Without a fault, a busy machine once noted an older answer after a newer one."""
+
+    class Slow:
+        def __init__(self):
+            self.answers = [Record("active", 1, 0, 0, None, ""), COMPLETE]
+            self.older_may_answer = asyncio.Event()
+
+        async def look(self, keys):
+            answer = self.answers.pop(0)
+            if answer is COMPLETE:
+                self.older_may_answer.set()
+            else:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0.05):
+                        await self.older_may_answer.wait()
+            return [answer]
+
+    async def main():
+        sampler = Sampler(Slow(), Reader(tmp_path / "evidence"), seed=1)
+        await asyncio.gather(sampler.look([KEY]), sampler.look([KEY]))
+        return sampler
+
+    sampler = asyncio.run(main())
+    assert not sampler.changed
+    assert sampler.first == {KEY: COMPLETE}

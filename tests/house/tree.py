@@ -27,9 +27,8 @@ def files(*suffixes: str) -> tuple[Path, ...]:
     found: list[Path] = []
     for folder, subfolders, names in os.walk(ROOT):
         subfolders[:] = _folders_to_enter(subfolders)
-        found += [
-            Path(folder, name) for name in names if not name.startswith(".venv") and name != ".git"
-        ]
+        # In a work tree `.git` is a file, and Git's own.
+        found += [Path(folder, n) for n in names if n != ".git" and not n.startswith(".venv")]
     return tuple(sorted(path for path in found if not suffixes or path.suffix in suffixes))
 
 
