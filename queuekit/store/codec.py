@@ -252,7 +252,9 @@ def _check_stored(job: Job) -> None:
         check_call(job)
     except (InvalidOptionError, InvalidOptionTypeError) as error:
         what = str(error).partition("\n")[0]
-        raise UnreadableRecordError(f"the call of job {job.key!r} can never work: {what}") from error
+        raise UnreadableRecordError(
+            f"the call of job {job.key!r} can never work: {what}"
+        ) from error
 
 
 def decode_infos(told: Mapping[str, bytes]) -> dict[str, Any]:

@@ -160,9 +160,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), queue.sync.count("queu
 @pytest.mark.slow
 def test_a_queue_that_was_used_before_a_fork_works_in_parent_and_child(server):
     command = [sys.executable, "-W", "ignore", "-c", FORKING, f"unix://{server.address}"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=PATIENCE_S
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert done.stdout.split() == ["0", "2"], done.stderr
 
 
