@@ -46,9 +46,10 @@ def one_line(text: str) -> str:
 
 
 def gist(error: str) -> str:
-    """The line of a traceback that names the exception, fit for a log; its further lines are indented."""
-    lines = [line for line in error.splitlines() if line and not line[0].isspace()]
-    return one_line(clip(lines[-1] if lines else error.strip(), 300))
+    """The line of a traceback that names the exception, or the first line of a text; fit for a log."""
+    last = error.rpartition("Traceback (most recent call last):\n")[2]
+    lines = [line for line in last.splitlines() if line and not line[0].isspace()]
+    return one_line(clip(lines[0] if lines else last.strip(), 300))
 
 
 def clip(text: str, limit: int) -> str:
