@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
-MAX_ERROR_CHARACTERS = 32 * 1024
-"Of an error's text; the end of a traceback tells more than its beginning, so that is kept."
+MAX_ERROR_BYTES = 32 * 1024
+"UTF-8 bytes of an error's text; the end of a traceback tells more than its beginning, so that is kept."
+
+_CLIPPED = b"[...]\n"
 
 
 def text_of(error: BaseException) -> str:
@@ -59,6 +61,9 @@ def clip(text: str, limit: int) -> str:
 
 def clip_error(text: str) -> bytes:
     """An error's text as it is stored: its end, and always valid UTF-8."""
-    if len(text) > MAX_ERROR_CHARACTERS:
-        text = f"[...]\n{text[-MAX_ERROR_CHARACTERS:]}"
-    return text.encode("utf-8", "backslashreplace")
+    # One character more than fits tells that there is more.
+    written = text[-MAX_ERROR_BYTES - 1 :].encode("utf-8", "backslashreplace")
+    if len(written) <= MAX_ERROR_BYTES:
+        return written
+    end = written[len(_CLIPPED) - MAX_ERROR_BYTES :].decode("utf-8", "ignore")
+    return _CLIPPED + end.encode()

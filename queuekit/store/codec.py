@@ -167,7 +167,10 @@ class Codec:
 
     def decode_value(self, what: str, key: str, raw: bytes) -> Any:
         """The value that `encode_value` wrote."""
-        return self._load(self._seal.open(what, key, raw))["value"]
+        written = self._seal.open(what, key, raw)
+        if len(written) > MAX_PAYLOAD_BYTES:
+            raise UnreadableRecordError(f"the {what} of job {key!r} has {len(written):,} bytes")
+        return self._load(written)["value"]
 
     def decode_job(self, key: str, record: bytes | None, state: State | None) -> Job:
         """A job from its two parts.
