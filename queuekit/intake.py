@@ -17,6 +17,7 @@ from queuekit.job import Status
 from queuekit.lifecycle import Event
 from queuekit.store.codec import runs_alone, unknown_tries
 from queuekit.store.redis import STORE_ERRORS, Claimed, Held, Move
+from queuekit.text import gist, text_of
 
 if TYPE_CHECKING:
     from queuekit.session import Session
@@ -113,7 +114,9 @@ class Intake:
         except (
             Exception
         ) as error:  # whatever a `load` raises: the job is set aside, the others go on
-            logger.exception("the record of job %r cannot be read; it is set aside", held.key)
+            # No traceback: what a record says in it would have lines of its own in the log.
+            why = gist(text_of(error))
+            logger.error("the record of job %r is set aside, unreadable: %s", held.key, why)  # noqa: TRY400
             await self._set_aside(held, error)
             return
         job.fence, job.claim_id = held.fence, held.claim_id

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from queuekit.environment import background
 from queuekit.errors import UnreadableRecordError
 from queuekit.job import UNSUCCESSFUL_TERMINAL_STATUSES, Job, JobError, Status
+from queuekit.store.codec import COUNTERS
 from queuekit.store.hints import FALLBACK_S
 from queuekit.types import ListenCallback
 
@@ -45,8 +46,8 @@ def take_over(job: Job, seen: Job) -> None:
     if not seen.unreadable:
         job.replace(seen)
         return
-    job.status, job.error, job.unreadable = seen.status, seen.error, seen.unreadable
-    job.result = None
+    for name in ("status", "error", "unreadable", "result", "worker_id", *COUNTERS):
+        setattr(job, name, getattr(seen, name))
     if (error := _failure(seen)) is not None and seen.status is Status.COMPLETE:
         raise error
 

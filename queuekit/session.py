@@ -13,6 +13,7 @@ from queuekit.intake import Intake
 from queuekit.lifecycle import Event
 from queuekit.outage import Backoff
 from queuekit.store.redis import STORE_ERRORS
+from queuekit.text import one_line
 
 if TYPE_CHECKING:
     from queuekit.worker import Worker
@@ -66,7 +67,8 @@ class Session:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self.tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("%s of worker %s broke", task.get_name(), self._worker.id, exc_info=error)
+            name = one_line(task.get_name())
+            logger.error("%s of worker %s broke", name, self._worker.id, exc_info=error)
 
     def keep_leases(self, worker: Worker[Any]) -> None:
         if self._leases is None or self._leases.done():

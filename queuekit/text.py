@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
-MAX_ERROR_CHARACTERS = 32 * 1024
-"Of an error's text; the end of a traceback tells more than its beginning, so that is kept."
+MAX_ERROR_BYTES = 32 * 1024
+"UTF-8 bytes of an error's text; the end of a traceback tells more than its beginning, so that is kept."
+
+_CLIPPED = b"[...]\n"
 
 
 def text_of(error: BaseException) -> str:
@@ -46,9 +48,10 @@ def one_line(text: str) -> str:
 
 
 def gist(error: str) -> str:
-    """The line of a traceback that names the exception, fit for a log; its further lines are indented."""
-    lines = [line for line in error.splitlines() if line and not line[0].isspace()]
-    return one_line(clip(lines[-1] if lines else error.strip(), 300))
+    """The line of a traceback that names the exception, or the first line of a text; fit for a log."""
+    last = error.rpartition("Traceback (most recent call last):\n")[2]
+    lines = [line for line in last.splitlines() if line and not line[0].isspace()]
+    return one_line(clip(lines[0] if lines else last.strip(), 300))
 
 
 def clip(text: str, limit: int) -> str:
@@ -58,6 +61,9 @@ def clip(text: str, limit: int) -> str:
 
 def clip_error(text: str) -> bytes:
     """An error's text as it is stored: its end, and always valid UTF-8."""
-    if len(text) > MAX_ERROR_CHARACTERS:
-        text = f"[...]\n{text[-MAX_ERROR_CHARACTERS:]}"
-    return text.encode("utf-8", "backslashreplace")
+    # One character more than fits tells that there is more.
+    written = text[-MAX_ERROR_BYTES - 1 :].encode("utf-8", "backslashreplace")
+    if len(written) <= MAX_ERROR_BYTES:
+        return written
+    end = written[len(_CLIPPED) - MAX_ERROR_BYTES :].decode("utf-8", "ignore")
+    return _CLIPPED + end.encode()

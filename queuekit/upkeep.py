@@ -16,7 +16,7 @@ from queuekit.environment import background, environment
 from queuekit.job import Job, Status
 from queuekit.lifecycle import Event
 from queuekit.store.redis import BATCH, STORE_ERRORS, Claimed, Held, Move
-from queuekit.text import clip_error, text_of
+from queuekit.text import clip_error, gist, one_line, text_of
 
 if TYPE_CHECKING:
     from queuekit.worker import Worker
@@ -104,7 +104,8 @@ def _recovery(worker: Worker[Any], orphan: Held) -> Move:
     try:
         job = worker.queue.decode(orphan.key, orphan.call, orphan.state)
     except Exception as error:  # whatever a `load` raises: one bad record must not stop the others
-        logger.exception("the record of job %r cannot be read; it is set aside", orphan.key)
+        why = gist(text_of(error))
+        logger.error("the record of job %r is set aside, unreadable: %s", orphan.key, why)  # noqa: TRY400
         return set_aside(orphan, error)
     target, text = _after_loss(job)
     return Move(
@@ -142,7 +143,7 @@ def _after_loss(job: Job) -> tuple[Status, str]:
         return Status.ABORTED, job.error or "aborted"
     losses = job.losses + 1
     target = lifecycle.after_loss(losses, job.max_lost)
-    text = f"worker {job.worker_id} lost it: the lease of attempt {job.attempts} ended"
+    text = f"worker {one_line(job.worker_id or '?')} lost it: the lease of attempt {job.attempts} ended"
     if target is Status.FAILED:
         text += f"; that was loss {losses}, and {job.max_lost} are allowed"
     return target, text

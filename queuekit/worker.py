@@ -23,7 +23,7 @@ from queuekit.registry import Registry
 from queuekit.session import Session, signals_stop, wait_for_all
 from queuekit.store.advice import advice
 from queuekit.store.redis import STORE_ERRORS, Claimed
-from queuekit.text import gist
+from queuekit.text import gist, one_line
 from queuekit.types import (
     CtxType,
     FunctionsType,
@@ -223,7 +223,8 @@ class Worker(Generic[CtxType]):
             self._session.hurry.set()
 
     async def _work(self, session: Session) -> None:
-        logger.info("worker %s starts on %r with %s", self.id, self.queue, ", ".join(self.names))
+        tasks = one_line(", ".join(self.names))
+        logger.info("worker %s starts on %r with %s", self.id, self.queue, tasks)
         await upkeep.write_info(self)
         if not environment().simulated:
             # Beside the work, which does not wait for it. Not in a simulation: its server is a test's,
@@ -292,8 +293,8 @@ class Worker(Generic[CtxType]):
             if self._session is not None:
                 self._session.changed.set()
         level = logging.WARNING if outcome.event in (Event.FAILED, Event.LOST) else logging.INFO
-        said = f": {gist(outcome.error)}" if outcome.error else ""
-        logger.log(level, "job %r (%s) %s%s", job.key, job.function, outcome.event.value, said)
+        task, said = one_line(job.function), f": {gist(outcome.error)}" if outcome.error else ""
+        logger.log(level, "job %r (%s) %s%s", job.key, task, outcome.event.value, said)
 
     def _is_done(self, session: Session, claimed: Claimed | None) -> bool:
         """In burst mode: whether there is nothing left to do."""

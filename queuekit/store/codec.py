@@ -167,7 +167,10 @@ class Codec:
 
     def decode_value(self, what: str, key: str, raw: bytes) -> Any:
         """The value that `encode_value` wrote."""
-        return self._load(self._seal.open(what, key, raw))["value"]
+        written = self._seal.open(what, key, raw)
+        if len(written) > MAX_PAYLOAD_BYTES:
+            raise UnreadableRecordError(f"the {what} of job {key!r} has {len(written):,} bytes")
+        return self._load(written)["value"]
 
     def decode_job(self, key: str, record: bytes | None, state: State | None) -> Job:
         """A job from its two parts.
@@ -196,7 +199,7 @@ class Codec:
         )
         for name, default in _CALL_DEFAULTS.items():
             setattr(job, name, call.get(name, default))
-        for name in _COUNTERS:
+        for name in COUNTERS:
             setattr(job, name, _number(fields[name]))
         _check_stored(job)
         job.queued = int(head.partition(b" ")[2])
@@ -243,7 +246,7 @@ class Codec:
         return TaskFailure(type_name, message, _text(fields["error"]))
 
 
-_COUNTERS = ("attempts", "failures", "losses", "abandoned", "started", "completed", "touched")
+COUNTERS = ("attempts", "failures", "losses", "abandoned", "started", "completed", "touched")
 
 
 def _check_stored(job: Job) -> None:
@@ -275,6 +278,10 @@ def unreadable(key: str, state: State | None, error: Exception) -> Job:
     why = f"its record cannot be read: {text_of(error)}"
     job = Job(function="?", key=key, error=_text(fields["error"]) or why, unreadable=why)
     job.status = Status(status) if status in set(Status) else Status.QUEUED
+    job.worker_id = worker_name(_text(fields["worker"]))
+    for name in COUNTERS:
+        with contextlib.suppress(ValueError):  # that one may be what cannot be read
+            setattr(job, name, _number(fields[name]))
     return job
 
 
