@@ -15,8 +15,11 @@ if ARGV[4] == '1' and before then
   local status = status_of(before)
   busy = status and not terminal[status]
 end
+local own = status_of(key)
 redis.call('HSET', root .. ':cron', id, ARGV[3])
 if busy then return { 'overlap', now } end
 redis.call('HSET', root .. ':cronjob', id, key)
+-- The memory of this tick was lost, or somebody chose that key: an unfinished job is not overrun.
+if own and not terminal[own] then return { 'handled', now } end
 begin(key, ARGV[6], ARGV[7], 0, '0', '')
 return { 'enqueued', now }
