@@ -32,9 +32,12 @@ if ARGV[4] == '1' and before then
   local status = status_of(before)
   busy = status and not terminal[status]
 end
+local own = status_of(key)
 redis.call('ZADD', TICKED, tick, id)
 if held ~= mine then redis.call('HSET', TIMETABLE, id, mine) end
-if not busy then
+-- The memory of this tick was lost, or somebody chose that key: an unfinished job is not overrun.
+local taken = own and not terminal[own]
+if not busy and not taken then
   redis.call('HSET', CRONJOB, id, key)
   begin(key, ARGV[6], ARGV[7], 0, '0', '')
 end
@@ -43,4 +46,4 @@ for _, old in ipairs(redis.call('ZRANGEBYSCORE', TICKED, '-inf', now - FORGET_MS
   redis.call('HDEL', TIMETABLE, old)
   redis.call('HDEL', CRONJOB, old)
 end
-return { busy and 'overlap' or 'enqueued', now }
+return { busy and 'overlap' or taken and 'handled' or 'enqueued', now }
