@@ -10,6 +10,8 @@ VENV ?= .venv
 PYTHONS ?= python3.11 python3.12 python3.13 python3.14
 # Handed to pytest: make test PYTEST_ARGS="tests/store -x"
 PYTEST_ARGS ?=
+# Histories of some thirty steps each, other ones in each run.
+MODEL_EXAMPLES ?= 7000
 DEMO ?= -m scenarios.shop
 BENCH ?= -m benchmarks
 CHAOS ?= -m tests.chaos --full --peer both
@@ -26,8 +28,12 @@ SOURCES := queuekit pytest_plugin tests scenarios benchmarks docs conftest.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+<<<<<<< HEAD
 .PHONY: help demo test quick lint format types test-servers test-redis-lowest test-versions cron-years chaos bench dist \
   constraints clean
+=======
+.PHONY: help demo test quick model lint format types test-redis-lowest test-versions bench dist constraints clean
+>>>>>>> model
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || sed -n 's/^\([a-z-]*\):.*## /  make \1  /p' Makefile
@@ -40,6 +46,9 @@ test: $(READY) ## all tests
 
 quick: $(READY) ## the tests that take less than a quarter of a second each
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+model: $(READY) ## the store's scripts against a plain model, 200,000 random steps and more
+	QUEUEKIT_MODEL_EXAMPLES=$(MODEL_EXAMPLES) $(BIN)/python -m pytest tests/store/test_model.py $(PYTEST_ARGS)
 
 lint: $(READY) ## style, formatting, floors
 	$(BIN)/ruff check $(wildcard $(SOURCES))
