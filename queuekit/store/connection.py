@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
@@ -110,14 +110,22 @@ class LoopClients:
         await self.commands.aclose()
         await self.waiting.aclose()
 
+    async def drop(self) -> None:
+        """Let go of the connections of a process that is dead: nobody of it does anything any more."""
+        for client in (self.commands, self.waiting):
+            await client.connection_pool.disconnect(inuse_connections=True)
+
 
 _all: WeakSet[Connections] = WeakSet()
 
 
-async def close_all() -> None:
-    """Close the connections of every queue on the running loop; for the end of a simulated world."""
+async def close_all(dead: Collection[str] = ()) -> None:
+    """Close the connections of every queue on the running loop, of all its processes.
+
+    For the end of a simulated world; `dead` are the processes that were killed in it.
+    """
     for connections in list(_all):
-        await connections.close()
+        await connections.close_all(dead)
 
 
 class Connections:
@@ -154,3 +162,10 @@ class Connections:
         clients = processes.pop(environment().process, None)
         if clients is not None:
             await clients.close()
+
+    async def close_all(self, dead: Collection[str]) -> None:
+        """Close those of the running loop, of every process."""
+        processes = self._by_loop.get(asyncio.get_running_loop(), {})
+        while processes:
+            process, clients = processes.popitem()
+            await (clients.drop() if process in dead else clients.close())
