@@ -166,15 +166,19 @@ class Store:
 
     async def run(self, name: str, *arguments: Any) -> Any:
         """Run a script. A lost connection is tried again once: every script may be sent twice."""
+        try:
+            return await self._loaded(name, arguments)
+        except (RedisConnectionError, RedisTimeoutError):
+            return await self._loaded(name, arguments)
+
+    async def _loaded(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        """Run a script, which the server is told first if it does not know it (any more)."""
         script = scripts.load(name)
-        for again in (True, False):
+        for _ in ("not known yet", "flushed at once"):
             try:
                 return await self._evalsha(script.sha, arguments)
             except NoScriptError:
                 await self._command("SCRIPT LOAD", script.text)
-            except (RedisConnectionError, RedisTimeoutError):
-                if not again:
-                    raise
         return await self._evalsha(script.sha, arguments)
 
     async def _evalsha(self, sha: str, arguments: tuple[Any, ...]) -> Any:
