@@ -25,7 +25,7 @@ SOURCES := queuekit pytest_plugin tests scenarios benchmarks docs conftest.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test quick lint format types test-redis-lowest test-versions bench dist constraints clean
+.PHONY: help demo test quick sweep lint format types test-redis-lowest test-versions bench dist constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || sed -n 's/^\([a-z-]*\):.*## /  make \1  /p' Makefile
@@ -38,6 +38,9 @@ test: $(READY) ## all tests
 
 quick: $(READY) ## the tests that take less than a quarter of a second each
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+sweep: $(READY) ## kill, hang and cut off a worker at every single step (some minutes)
+	QUEUEKIT_SWEEP=full $(BIN)/python -m pytest tests/worker/test_crash_points.py $(PYTEST_ARGS)
 
 lint: $(READY) ## style, formatting, floors
 	$(BIN)/ruff check $(wildcard $(SOURCES))

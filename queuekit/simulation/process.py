@@ -92,6 +92,7 @@ class Process:
             wire.get_protocol().connection_lost(None)
         for task in self._tasks:
             if task.done():
+                task._log_traceback = False  # nobody was left to look
                 continue
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own switch
             coroutine: Any = task.get_coro()
