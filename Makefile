@@ -28,12 +28,8 @@ SOURCES := queuekit pytest_plugin tests scenarios benchmarks docs conftest.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-<<<<<<< HEAD
-.PHONY: help demo test quick lint format types test-servers test-redis-lowest test-versions cron-years chaos bench dist \
-  constraints clean
-=======
-.PHONY: help demo test quick model lint format types test-redis-lowest test-versions bench dist constraints clean
->>>>>>> model
+.PHONY: help demo test quick lint format types model sweep chaos cron-years test-servers test-redis-lowest test-versions \
+  bench dist constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || sed -n 's/^\([a-z-]*\):.*## /  make \1  /p' Makefile
@@ -49,6 +45,9 @@ quick: $(READY) ## the tests that take less than a quarter of a second each
 
 model: $(READY) ## the store's scripts against a plain model, 200,000 random steps and more
 	QUEUEKIT_MODEL_EXAMPLES=$(MODEL_EXAMPLES) $(BIN)/python -m pytest tests/store/test_model.py $(PYTEST_ARGS)
+
+sweep: $(READY) ## kill, hang and cut off a worker at every single step (some minutes)
+	QUEUEKIT_SWEEP=full $(BIN)/python -m pytest tests/worker/test_crash_points.py $(PYTEST_ARGS)
 
 lint: $(READY) ## style, formatting, floors
 	$(BIN)/ruff check $(wildcard $(SOURCES))

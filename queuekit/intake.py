@@ -12,6 +12,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from queuekit import upkeep
+from queuekit.environment import environment
 from queuekit.execution import Execution
 from queuekit.job import Status
 from queuekit.lifecycle import Event
@@ -65,9 +66,10 @@ class Intake:
         if not room and not session.upkeep_due:
             return None
         session.upkeep_due = False
+        asked_at = environment().monotonic()
         claimed = await self._ask_for(room, idle=not worker.running)
         for held in claimed.jobs:
-            await self._launch(held)
+            await self._launch(held, asked_at, claimed.now_ms)
         if claimed.make_room and not self.making_room:
             self.making_room = True
             session.spawn(self._make_room(), "making room")
@@ -104,7 +106,7 @@ class Intake:
             ]
             await self._worker.queue.store.commit(moves)
 
-    async def _launch(self, held: Held) -> None:
+    async def _launch(self, held: Held, asked_at: float, now_ms: int) -> None:
         worker, session = self._worker, self._session
         self.taken += 1
         try:
@@ -127,6 +129,8 @@ class Intake:
             worker,
             job,
             previous,
+            # By the server's clock the claim may be older than this answer, whose first was lost.
+            lease_end=asked_at + worker.lease_s - (now_ms - job.started) / 1000,
             unknown_tries=tries,
             alone=runs_alone(held.state),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -103,12 +103,20 @@ class Line:
 
     async def close(self) -> None:
         """Close all, those in use too."""
+        for connection in self._let_go():
+            with contextlib.suppress(RedisError, OSError):
+                await connection.disconnect()
+
+    async def drop(self) -> None:
+        """Close all without a word, as at the death of their process."""
+        for connection in self._let_go():
+            await connection.disconnect(nowait=True)
+
+    def _let_go(self) -> list[Any]:
         everything = [*self._idle, *self._taken]
         self._idle.clear()
         self._taken.clear()
-        for connection in everything:
-            with contextlib.suppress(RedisError, OSError):
-                await connection.disconnect()
+        return everything
 
 
 async def _reply(connection: Any) -> Any:
@@ -141,6 +149,11 @@ class LoopClients:
         await self.commands.close()
         await self.waiting.close()
 
+    async def drop(self) -> None:
+        """Let go of the connections of a process that is dead: nobody of it does anything any more."""
+        for line in (self.commands, self.waiting):
+            await line.drop()
+
 
 _simulated: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Connections, None]] = (
     WeakKeyDictionary()
@@ -149,10 +162,13 @@ _simulated: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Connections, None]
 must not be collected with its connections open."""
 
 
-async def close_all() -> None:
-    """Close the connections of every queue on the running loop; for the end of a simulated world."""
+async def close_all(dead: Collection[str] = ()) -> None:
+    """Close the connections of every queue on the running loop, of all its processes.
+
+    For the end of a simulated world; `dead` are the processes that were killed in it.
+    """
     for connections in _simulated.pop(asyncio.get_running_loop(), {}):
-        await connections.close()
+        await connections.close_all(dead)
 
 
 class Connections:
@@ -189,3 +205,10 @@ class Connections:
         clients = processes.pop(environment().process, None)
         if clients is not None:
             await clients.close()
+
+    async def close_all(self, dead: Collection[str]) -> None:
+        """Close those of the running loop, of every process."""
+        processes = self._by_loop.get(asyncio.get_running_loop(), {})
+        while processes:
+            process, clients = processes.popitem()
+            await (clients.drop() if process in dead else clients.close())
