@@ -38,7 +38,7 @@ from queuekit.lifecycle import Event, RetryPolicy
 from queuekit.store.codec import encode_exception
 from queuekit.store.redis import STORE_ERRORS, Move
 from queuekit.sync import TASK_LOOP
-from queuekit.text import clip_error
+from queuekit.text import clip_error, gist, one_line
 
 if TYPE_CHECKING:
     from queuekit.types import Context
@@ -94,6 +94,7 @@ class Execution:
     Args:
         worker: who runs it.
         job: what is run, with the proof of its claim.
+        lease_end: on this process's monotonic clock.
         previous: the failure of the attempt before.
         unknown_tries: how often a worker put it back because it did not know its function.
         alone: whether nothing else may run in this process meanwhile.
@@ -105,6 +106,7 @@ class Execution:
         job: Job,
         previous: TaskFailure | None,
         *,
+        lease_end: float,
         unknown_tries: int = 0,
         alone: bool = False,
     ) -> None:
@@ -112,8 +114,8 @@ class Execution:
         self.alone = alone
         self._unknown_tries = unknown_tries
         self._abandoned = False
-        self.lease_end = environment().monotonic() + worker.lease_s
-        "On this process's monotonic clock; each renewal moves it."
+        self.lease_end = lease_end
+        "Each renewal moves it."
         self._worker = worker
         self._interruption: Interrupted | None = None
         self._interrupted = asyncio.Event()
@@ -174,7 +176,7 @@ class Execution:
             "  Pass the function in functions= of the worker, or enqueue one that it has.\n"
             f"  The job is put back for another worker ({tries} of {lifecycle.UNKNOWN_TRIES} times)."
         )
-        logger.warning("job %r: %s", self.job.key, str(error).splitlines()[0])
+        logger.warning("job %r: %s", self.job.key, gist(str(error)))
         if lifecycle.after_unknown(tries) is Status.FAILED:
             return Outcome(Event.FAILED, error=str(error), exception=error, uncharged=True)
         delay = lifecycle.unknown_delay_ms(tries)
@@ -193,7 +195,9 @@ class Execution:
             await contained("before_process", hook, self._context)
 
     async def _call(self, function: Callable[..., Any]) -> Any:
+        self._check_ours()
         await self._show("started", attempt=self.job.attempts)
+        self._check_ours()
         arguments = self.job.kwargs or {}
         try:
             return await contained(self.job.function, function, self._context, **arguments)
@@ -228,10 +232,11 @@ class Execution:
 
     async def _guarded(self, coroutine: Coroutine[Any, Any, Any], *, limited: bool) -> Any:
         """The coroutine's result; it is cancelled when the run is interrupted or passes a limit."""
-        if self._interruption is not None:
-            # An abort that was acknowledged before the task has started: it never starts.
+        try:
+            self._check_ours()
+        except Interrupted:
             coroutine.close()
-            raise self._interruption
+            raise
         inner = asyncio.create_task(coroutine, name=f"task {self.job.key}")
         stop = await self._watch(inner, limited=limited)
         if stop is None:
@@ -240,6 +245,16 @@ class Execution:
             return inner.result()
         await self._end(inner)
         raise stop
+
+    def _check_ours(self) -> None:
+        """Begin nothing for a job that was aborted or handed back, or whose lease is over.
+
+        A process that hung, or a machine that slept, wakes up with jobs that have gone on without it.
+        """
+        if self._interruption is None and environment().monotonic() >= self.lease_end:
+            self.interrupt(Event.LOST, "its lease ended before it began")
+        if self._interruption is not None:
+            raise self._interruption
 
     async def _watch(self, inner: asyncio.Task[Any], *, limited: bool) -> Exception | None:
         """Wait for the task; why it is to be stopped, or None when it ended by itself."""
@@ -307,7 +322,7 @@ class Execution:
         logger.warning(
             "job %r (%s) ignored its cancellation for %g s and is left running; its slot is freed",
             self.job.key,
-            self.job.function,
+            one_line(self.job.function),
             deadline,
         )
         await self._show("abandoned")

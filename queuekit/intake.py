@@ -12,11 +12,13 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from queuekit import upkeep
+from queuekit.environment import environment
 from queuekit.execution import Execution
 from queuekit.job import Status
 from queuekit.lifecycle import Event
 from queuekit.store.codec import runs_alone, unknown_tries
 from queuekit.store.redis import STORE_ERRORS, Claimed, Held, Move
+from queuekit.text import gist, text_of
 
 if TYPE_CHECKING:
     from queuekit.session import Session
@@ -64,9 +66,10 @@ class Intake:
         if not room and not session.upkeep_due:
             return None
         session.upkeep_due = False
+        asked_at = environment().monotonic()
         claimed = await self._ask_for(room, idle=not worker.running)
         for held in claimed.jobs:
-            await self._launch(held)
+            await self._launch(held, asked_at, claimed.now_ms)
         if claimed.make_room and not self.making_room:
             self.making_room = True
             session.spawn(self._make_room(), "making room")
@@ -103,16 +106,19 @@ class Intake:
             ]
             await self._worker.queue.store.commit(moves)
 
-    async def _launch(self, held: Held) -> None:
+    async def _launch(self, held: Held, asked_at: float, now_ms: int) -> None:
         worker, session = self._worker, self._session
         self.taken += 1
         try:
             job = worker.queue.decode(held.key, held.call, held.state)
             previous = worker.queue.codec.decode_failure(held.state)
+            tries = unknown_tries(held.state)
         except (
             Exception
         ) as error:  # whatever a `load` raises: the job is set aside, the others go on
-            logger.exception("the record of job %r cannot be read; it is set aside", held.key)
+            # No traceback: what a record says in it would have lines of its own in the log.
+            why = gist(text_of(error))
+            logger.error("the record of job %r is set aside, unreadable: %s", held.key, why)  # noqa: TRY400
             await self._set_aside(held, error)
             return
         job.fence, job.claim_id = held.fence, held.claim_id
@@ -123,7 +129,9 @@ class Intake:
             worker,
             job,
             previous,
-            unknown_tries=unknown_tries(held.state),
+            # By the server's clock the claim may be older than this answer, whose first was lost.
+            lease_end=asked_at + worker.lease_s - (now_ms - job.started) / 1000,
+            unknown_tries=tries,
             alone=runs_alone(held.state),
         )
         session.spawn(self._run(run), f"job {job.key}")

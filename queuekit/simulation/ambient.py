@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from queuekit.environment import Environment
+from queuekit.simulation.process import PROCESS
 from queuekit.simulation.scope import STATE
 
 if TYPE_CHECKING:
@@ -33,6 +34,11 @@ class SimulatedEnvironment(Environment):
         super().__init__()
         self._simulation = simulation
         self._random = random.Random(f"queuekit ids {simulation.seed}")  # noqa: S311 (replayable)
+
+    @property
+    def process(self) -> str:
+        process = PROCESS.get()
+        return process.id if process is not None else ""
 
     def time_ms(self) -> int:
         return self._simulation.clock.time_ns() // 1_000_000

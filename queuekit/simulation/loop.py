@@ -26,6 +26,7 @@ from queuekit.simulation.errors import (
     VirtualTimeLimit,
 )
 from queuekit.simulation.observe import Draw, Event, Hold, Hop, Moment, Observer, Step
+from queuekit.simulation.process import PROCESS, Process, is_dead
 from queuekit.simulation.threads import Batons
 from queuekit.simulation.timers import Timer, Timers, grains_after, grains_at
 from queuekit.simulation.trace import Trace
@@ -114,6 +115,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.chooser.on_draw = self._drawn
         self.observers: list[Observer] = []
         self._holds: dict[Hold, None] = {}
+        self.processes: list[Process] = []
         self.unseen.clear()
         self._world_began_ns = self._wait_began_ns = clock.elapsed_ns
         self._named = 0
@@ -158,6 +160,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def _timer_handle_cancelled(self, handle: Timer) -> None:
         self._timers.cancelled(handle)
+
+    def take_timers(self, process: Process) -> list[Timer]:
+        """Take out the timers of a process that is killed."""
+        return self._timers.take(lambda timer: _process_of(timer) is process)
 
     def next_timer_ns(self, *, include_background: bool = False) -> int | None:
         """The next moment at which something happens (without `include_background`: other than upkeep)."""
@@ -218,14 +224,19 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             self.trace.time(self._now_us())
 
     def _step(self, handle: asyncio.Handle) -> None:
+        process = _process_of(handle)
+        if is_dead(process):
+            return
         task = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]
         if isinstance(task, asyncio.Task):
             where = waiting.where(task)
             name = task.get_name()
             if self.observers:
-                hold = self._show(Step(name, where))
+                hold = self._show(Step(name, where, process.id if process else ""))
                 if hold is not None:
                     hold.catch(lambda: self._ready.append(handle))
+                    return
+                if is_dead(process):
                     return
             self.trace.step(self._now_us(), name, where)
         self._instant_steps += 1
@@ -273,15 +284,25 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             released = self.create_future()
             hold.catch(partial(_resolve, released))
             await released
+        if is_dead(PROCESS.get()):  # killed by who saw this moment
+            await self.create_future()
         self.trace.moment(self._now_us(), name, details)
 
-    def hop(self, hop: Hop, deliver: Callable[[], None], *, traced: bool = True) -> None:
+    def hop(
+        self,
+        hop: Hop,
+        deliver: Callable[[], None],
+        *,
+        traced: bool = True,
+        context: Context | None = None,
+    ) -> None:
         """One way through the network.
 
         At least one step later, and in order on its lane (a connection and direction), it is shown to
-        observers, written down unless it is a handshake, and delivered.
+        observers, written down unless it is a handshake, and delivered. It belongs to the process of
+        `context` (default: of whoever sends it).
         """
-        self.call_soon(self._arrive, hop, deliver, traced)
+        self.call_soon(self._arrive, hop, deliver, traced, context=context)
 
     def _arrive(self, hop: Hop, deliver: Callable[[], None], traced: bool) -> None:
         lane = (hop.connection, hop.direction)
@@ -289,6 +310,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             self._held_lanes[lane].append(lambda: self._arrive(hop, deliver, traced))
             return
         hold = self._show(hop) if self.observers else None
+        if is_dead(PROCESS.get()):
+            return
         if hold is not None:
             self._held_lanes[lane] = deque()
             hold.catch(lambda: self._release_lane(lane, hop, deliver, traced))
@@ -325,6 +348,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         task.number = self._born  # before __init__, which puts the task into a set
         name = name or f"{getattr(coro, '__qualname__', 'task')}-{self._named}"
         task.__init__(coro, loop=self, name=name, context=context, **options)  # type: ignore[misc]
+        process = PROCESS.get() if context is None else context.get(PROCESS)
+        if process is not None:
+            process.adopt(task)
         return task
 
     def create_future(self) -> asyncio.Future[Any]:
@@ -407,6 +433,11 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             self._timers.clear()
             self._settling.clear()
             super().close()
+
+
+def _process_of(handle: asyncio.Handle) -> Process | None:
+    context: Context = handle._context  # type: ignore[attr-defined]
+    return context.get(PROCESS)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

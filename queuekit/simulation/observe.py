@@ -21,6 +21,8 @@ class Step:
     task: str
     where: str
     "Qualified name of the task's own coroutine, and how many lines into it the task stands."
+    process: str = ""
+    "The id of the process whose task it is; empty outside of any."
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ class Hop:
     "`request` or `reply`."
     words: tuple[str, ...]
     "The command and its arguments, or the reply, as text; scripts by their names."
+    process: str = ""
+    "The id of the process whose connection it is."
 
 
 @dataclass(frozen=True, slots=True)

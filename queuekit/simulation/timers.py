@@ -102,6 +102,16 @@ class Timers:
             due.append(timer)
         return due
 
+    def take(self, wanted: Callable[[Timer], bool]) -> list[Timer]:
+        """Take out those that are wanted; they never fire."""
+        taken = [timer for _, _, timer in self._heap if wanted(timer)]
+        self._heap = [entry for entry in self._heap if not wanted(entry[2])]
+        heapq.heapify(self._heap)
+        for timer in taken:
+            timer._scheduled = False  # type: ignore[attr-defined]
+            self._foreground -= not (timer.background or timer.cancelled())
+        return taken
+
     def clear(self) -> None:
         self._heap.clear()
         self._foreground = 0

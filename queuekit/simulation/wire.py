@@ -13,11 +13,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from functools import partial
 from typing import Any, Protocol
 
 from queuekit.simulation.errors import RefusedInSimulation
 from queuekit.simulation.observe import Hop
+from queuekit.simulation.process import PROCESS
 from queuekit.simulation.resp import NotRedisError, Splitter, text
 
 HANDSHAKES = frozenset({b"HELLO", b"CLIENT", b"INFO", b"AUTH"})
@@ -121,6 +123,11 @@ class Wire(asyncio.Transport):
         self._network = network
         self._splitter = Splitter()
         self._closed = False
+        self.process = PROCESS.get()
+        "The process that holds the client's end."
+        self._owner = self.process.id if self.process else ""
+        # A reply belongs to whom it goes to: the wait that it ends may not be the sender's own.
+        self._context = copy_context()
         network.wires.append(self)
         self._hop: Callable[..., None] | None = getattr(loop, "hop", None)
         "None on a loop of asyncio's own (`fakeredis://` in real time): nobody watches or traces there."
@@ -151,7 +158,8 @@ class Wire(asyncio.Transport):
             return
         traced = command[0].upper() not in HANDSHAKES
         words = self._network.scripts.words(command) if traced else (text(command[0]),)
-        self._hop(Hop(self.number, "request", words), deliver, traced=traced)
+        hop = Hop(self.number, "request", words, self._owner)
+        self._hop(hop, deliver, traced=traced)
 
     def writelines(self, list_of_data: Any) -> None:
         self.write(b"".join(list_of_data))
@@ -172,8 +180,8 @@ class Wire(asyncio.Transport):
         if self._hop is None:
             self._loop.call_soon(self._receive, data)
             return
-        hop = Hop(self.number, "reply", (text(value),) if traced else ())
-        self._hop(hop, partial(self._receive, data), traced=traced)
+        hop = Hop(self.number, "reply", (text(value),) if traced else (), self._owner)
+        self._hop(hop, partial(self._receive, data), traced=traced, context=self._context)
 
     def _receive(self, data: bytes) -> None:
         if not self._closed:
@@ -191,14 +199,18 @@ class Wire(asyncio.Transport):
         self._close(None)
 
     def _close(self, error: Exception | None) -> None:
+        if self.drop() and not self._loop.is_closed():
+            self._loop.call_soon(self._protocol.connection_lost, error)
+
+    def drop(self) -> bool:
+        """The client's end is gone, with nobody there to hear of it; whether it was open."""
         if self._closed:
-            return
+            return False
         self._closed = True
         self._network.wires.remove(self)
         if self.peer is not None:
             self.peer.close()
-        if not self._loop.is_closed():
-            self._loop.call_soon(self._protocol.connection_lost, error)
+        return True
 
     def cut(self, error: Exception | None = None) -> None:
         """The network drops the connection: the client sees it reset."""

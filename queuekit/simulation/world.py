@@ -152,13 +152,17 @@ class Simulation(Assertions):
         loop.release_all()
         if loop.is_running():
             return  # it belongs to somebody who goes on with it
+        dead = [process for process in loop.processes if not process.alive]
+        for process in dead:
+            process.unwind()
+        unwound = {task for process in dead for task in process.tasks()}
         for _ in range(CANCEL_ROUNDS):
-            tasks = [task for task in asyncio.all_tasks(loop) if not task.done()]
+            tasks = [task for task in asyncio.all_tasks(loop) - unwound if not task.done()]
             for task in sorted(tasks, key=lambda task: task.get_name()):
                 task.cancel()
             if tasks:
                 loop.run_until_complete(asyncio.wait(tasks, timeout=60))
-        loop.run_until_complete(close_all())
+        loop.run_until_complete(close_all({process.id for process in dead}))
 
     @property
     def loop(self) -> SimulatedLoop:

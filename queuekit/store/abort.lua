@@ -8,7 +8,7 @@ local key, reason = ARGV[2], ARGV[3]
 local state = fields(key, 'status', 'worker', 'fence', 'expires', 'group', 'follows')
 local stored = state or {}
 local status = stored[1] or (head_of(key) and 'queued')
-if not status or (stored[4] and tonumber(stored[4]) <= now) then return 'missing' end
+if not status or (stored[4] and (tonumber(stored[4]) or now + 1) <= now) then return 'missing' end
 if terminal[status] then return 'final ' .. status end
 relieve()
 if status == 'queued' then

@@ -20,6 +20,11 @@ local function logged(log, attempt, started, outcome, worker, note)
   return log .. '\n' .. line
 end
 
+-- A counter that somebody has damaged begins anew: it must not end the script half-way.
+local function raise(job, counter)
+  if type(redis.pcall('HINCRBY', job, counter, 1)) == 'table' then redis.call('HSET', job, counter, 1) end
+end
+
 relieve()
 local answer = {}
 for i = 2, #ARGV, 13 do
@@ -53,8 +58,8 @@ for i = 2, #ARGV, 13 do
     end
     for offset, name in ipairs({ 'result', 'error', 'exception' }) do write(name, ARGV[i + 9 + offset]) end
     if solo then end_solo(key) end
-    if charge ~= '' then redis.call('HINCRBY', job, charge, 1) end
-    if flag('a') then redis.call('HINCRBY', job, 'abandoned', 1) end
+    if charge ~= '' then raise(job, charge) end
+    if flag('a') then raise(job, 'abandoned') end
     leave(key)
     if target == 'queued' then
       local due = now + ARGV[i + 4]

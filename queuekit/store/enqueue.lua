@@ -21,7 +21,7 @@ for i = 3, #ARGV, 7 do
   local stored = fields(key, 'status', 'due', 'gone') or {}
   local status = stored[1] or (enqueued and 'queued')
   if enqueued == id or stored[3] == id then
-    answer[#answer + 1] = { 'same', tonumber(moment or now), tonumber(stored[2] or 0) }
+    answer[#answer + 1] = { 'same', tonumber(moment or now), tonumber(stored[2] or 0) or 0 }
   elseif status and not terminal[status] then
     answer[#answer + 1] = { 'taken', 0, 0, call_record(key), state_of(key) or false }
   elseif room and room < 1 then

@@ -24,7 +24,8 @@ scripts get the root as KEYS[1] and derive the rest, in these words:
     qk:{name}:solo               hash: the worker that makes room for a suspect and until when, or its key
     qk:{name}:workers            sorted set: worker id by the moment it counts as gone (ms)
     qk:{name}:info               hash: worker id -> statistics and metadata as JSON
-    qk:{name}:cron               hash: schedule id -> last tick handled (ms)
+    qk:{name}:ticked             sorted set: schedule id by the moment up to which its ticks are handled (ms)
+    qk:{name}:timetable          hash: schedule id -> its expression and zone, and who last ticked by them
     qk:{name}:cronjob            hash: schedule id -> key of the job of its last tick
     qk:{name}:event:<key>        channel: a hint that the job has changed
 """

@@ -17,6 +17,7 @@ local QUARANTINE, WORKERS, SOLO = root .. ':quarantine', root .. ':workers', roo
 local TOMBSTONE_MS = 60000
 local QUARANTINE_MS = 30 * 86400000
 local terminal = { complete = true, failed = true, aborted = true }
+local known = { queued = true, active = true, aborting = true, complete = true, failed = true, aborted = true }
 
 local function job_of(key) return root .. ':job:' .. key end
 local function call_of(key) return root .. ':call:' .. key end
@@ -86,6 +87,7 @@ end
 
 local function place_and_key(member)
   local place, key = string.match(member, '\1(%d+)\1([^\1]*)$')
+  if not place then return nil end -- no entry of ours
   return place - 2 ^ 52, key
 end
 
@@ -96,7 +98,7 @@ local function follow(group, place, key)
 end
 
 local function unfollow(group, place, key)
-  redis.call('ZREM', FOLLOWERS, follower(group, tonumber(place), key))
+  redis.call('ZREM', FOLLOWERS, follower(group, tonumber(place) or 0, key))
   redis.pcall('HDEL', job_of(key), 'follows')
 end
 
@@ -157,8 +159,8 @@ local function first_follower(group)
     local member = redis.call('ZRANGEBYLEX', FOLLOWERS, '[' .. group .. '\1', '(' .. group .. '\2', 'LIMIT', 0, 1)[1]
     if not member then return end
     local place, key = place_and_key(member)
-    local state = fields(key, 'status', 'follows', 'solo') or {}
-    if not state[1] or tonumber(state[2] or nil) == place then return key, place, state[3] end
+    local state = key and fields(key, 'status', 'follows', 'solo') or {}
+    if place and (not state[1] or tonumber(state[2] or nil) == place) then return key, place, state[3] end
     redis.call('ZREM', FOLLOWERS, member)
   end
 end
@@ -188,7 +190,9 @@ local function place(key, due, front, priority, group, solo)
     return
   end
   local set = solo and SUSPECT or READY
-  priority = tonumber(priority or 0)
+  -- A state that somebody has damaged must not end a script half-way.
+  priority = tonumber(priority or 0) or 0
+  if math.abs(priority) > 32768 then priority = 0 end
   enter(key, set, (front and before or behind)(set, priority, group), group)
   wake()
 end

@@ -8,7 +8,7 @@ local key, fence = ARGV[2], ARGV[3]
 local state = fields(key, 'status', 'fence', 'claim', 'expires')
 local stored = state or {}
 local status = stored[1] or (head_of(key) and 'queued')
-if not status or (stored[4] and tonumber(stored[4]) <= now) then return { 'missing', '', 0 } end
+if not status or (stored[4] and (tonumber(stored[4]) or now + 1) <= now) then return { 'missing', '', 0 } end
 if fence ~= '' and (stored[2] ~= fence or stored[3] ~= ARGV[4] or not (status == 'active' or status == 'aborting')) then
   return { 'lost', status, 0 }
 end

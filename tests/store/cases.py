@@ -129,9 +129,13 @@ TWICE = {
     ],
     "pass_on": [(nothing, (NOW, ""), ALREADY), (nothing, (NOW, "w"), ALREADY)],
     "cron": [
-        (nothing, (NOW, "s", NOW, "1", "k", "e", PAYLOAD), [b"handled", NOW]),
-        (held, (NOW, "s", NOW, "", "a", "e9", PAYLOAD), ALREADY),
-        (nothing, (NOW, "s", NOW + 1, "1", "k", "e", PAYLOAD), ALREADY),
+        (nothing, (NOW, "s", NOW, "1", "k", "e", PAYLOAD, "t", "w"), [b"handled", NOW]),
+        (held, (NOW, "s", NOW, "", "a", "e9", PAYLOAD, "t", "w"), ALREADY),
+        (nothing, (NOW, "s", NOW + 1, "1", "k", "e", PAYLOAD, "t", "w"), ALREADY),
+    ],
+    "adopt": [
+        (nothing, (NOW, "w", "s", "t", "other", "u"), ALREADY),
+        (nothing, (NOW, "w"), ALREADY),
     ],
     "read": [(finished, (NOW, "a", "b", "nope"), ALREADY)],
 }

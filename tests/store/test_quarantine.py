@@ -124,7 +124,7 @@ async def test_a_call_that_is_no_string_counts_as_gone(hand):
     await hand.command("DEL", f"{hand.store.root}:call:bad")
     await hand.command("RPUSH", f"{hand.store.root}:call:bad", "x")
     assert await hand.claim_keys() == ["b"]
-    assert (await hand.state("bad"))["error"] == "its call is gone"
+    assert (await hand.state("bad"))["error"] == "its record cannot be read: its call is gone"
 
 
 async def test_a_restored_job_is_queued_as_it_was_enqueued(hand):
@@ -193,7 +193,7 @@ async def test_discarding_leaves_nothing_behind(hand):
     assert await hand.store.discard("bad")
     assert not await hand.store.discard("bad")
     assert await hand.store.read(["bad"]) == [None]
-    assert set((await hand.look()).contents) <= {"workers", "wake"}
+    assert set((await hand.look()).contents) <= {"workers", "wake", "fence"}
 
 
 async def test_a_record_in_quarantine_is_removed_after_thirty_days_with_all_that_belongs_to_it(
@@ -208,7 +208,7 @@ async def test_a_record_in_quarantine_is_removed_after_thirty_days_with_all_that
     assert await hand.store.expire() == 1
     assert await aside(hand) == []
     assert await foreign_bytes(hand, "bad") is None
-    assert set((await hand.look()).contents) <= {"workers", "wake"}
+    assert set((await hand.look()).contents) <= {"workers", "wake", "fence"}
 
 
 async def test_those_that_were_set_aside_are_listed_newest_first(hand, simulation):

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from queuekit import Status
+from queuekit.errors import LeaseLostError
 
 
 async def ok(ctx):
@@ -90,3 +91,79 @@ async def test_a_task_that_ignores_its_cancellation_is_left_behind_and_its_slot_
     simulation.assert_completed(second)
     assert worker.abandoned == 1
     assert "ignored its cancellation for 2 s" in caplog.text
+
+
+@pytest.mark.parametrize("limit", [{"timeout": 3}, {"timeout": None, "heartbeat": 3}])
+@pytest.mark.parametrize("kind", ["async", "sync"])
+async def test_the_run_after_an_abandoned_one_sees_that_it_was_and_hears_nothing_of_it(
+    simulation, limit, kind
+):
+    seen, late = [], []
+
+    async def ignores(ctx):
+        job = ctx["job"]
+        seen.append(job.abandoned)
+        if job.attempts == 1:
+            for _ in range(2):
+                try:
+                    await asyncio.sleep(20)
+                except asyncio.CancelledError:
+                    continue
+            late.append(await refused(job.update(progress=0.9)))
+            late.append(await refused(job.finish(Status.FAILED, error="late")))
+        return job.attempts
+
+    def blocks(ctx):
+        job = ctx["job"]
+        seen.append(job.abandoned)
+        if job.attempts == 1:
+            time.sleep(20)
+            for word in (lambda: job.sync.update(progress=0.9), lambda: job.sync.retry("late")):
+                try:
+                    word()
+                except LeaseLostError as error:
+                    late.append(error)
+        return job.attempts
+
+    task = ignores if kind == "async" else blocks
+    simulation.worker([("task", task)])
+    job = await simulation.queue.enqueue("task", retries=2, retry_delay=10, **limit)
+    await simulation.advance(60)
+    stored = await simulation.queue.job(job.key)
+    assert (stored.status, stored.result, stored.failures) == (Status.COMPLETE, 2, 1)
+    assert (seen, stored.abandoned) == ([0, 1], 1)
+    assert len(late) == 2
+    assert stored.progress == 1.0
+
+
+async def refused(word):
+    with pytest.raises(LeaseLostError) as error:
+        await word
+    return error.value
+
+
+async def test_a_limit_is_kept_by_the_clock_that_no_date_moves(simulation, monkeypatch):
+    """The server's and the machine's date may jump: limits are the worker's own monotonic time."""
+    simulation.worker([hang])
+    job = await simulation.queue.enqueue("hang", timeout=60)
+    await simulation.advance(1)
+    later = simulation.environment.time_ms() + 3_600_000
+    monkeypatch.setattr(simulation.environment, "time_ms", lambda: later)
+    await simulation.advance(58.9)
+    assert simulation.record_of(job).status is Status.ACTIVE
+    await simulation.advance(0.1)
+    simulation.assert_timed_out(job)
+
+
+async def test_heartbeats_of_a_retry_are_counted_anew(simulation):
+    async def beats_late(ctx):
+        await asyncio.sleep(4)
+        if ctx["job"].attempts == 2:
+            return "second"
+        await asyncio.sleep(4)
+        return "first"
+
+    simulation.worker([beats_late])
+    job = await simulation.queue.enqueue("beats_late", heartbeat=5, timeout=None, retries=2)
+    await simulation.advance(9)
+    simulation.assert_completed(job, result="second", attempts=2)

@@ -1,0 +1,395 @@
+"""The table of docs/lifecycle.md, row by row: what becomes of a job, and what it is charged with."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from pathlib import Path
+
+import pytest
+
+from queuekit.simulation import Hold, Moment
+from queuekit.simulation.process import PROCESS, Process
+from tests.worker.test_recovery import hold_at
+
+PAGE = Path(__file__).parents[2] / "docs" / "lifecycle.md"
+CHARGES = {"nothing": (0, 0), "a failure": (1, 0), "a loss": (0, 1)}
+ROWS = {}
+"What brings each row about: an async function of a simulation that leaves the job `k` behind."
+
+
+def rows():
+    _, _, section = PAGE.read_text("utf-8").partition("## Hooks, failures and cancellation")
+    lines = [line for line in section.splitlines() if line.startswith("| ")][2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def row(name):
+    def keep(function):
+        assert name not in ROWS
+        ROWS[name] = function
+        return function
+
+    return keep
+
+
+@pytest.mark.parametrize(
+    ("what", "status", "charged"), [row[:3] for row in rows()], ids=[row[0] for row in rows()]
+)
+async def test_each_row_of_the_table_is_true(simulation, what, status, charged):
+    assert what in ROWS, "a row of the table that has no test"
+    await ROWS[what](simulation)
+    job = await simulation.queue.job("k")
+    [wanted] = re.findall(r"`(\w+)`", status)[:1]
+    before = 2 if "third time" in what else 0
+    assert (job.status.value, job.failures, job.losses - before) == (wanted, *CHARGES[charged])
+
+
+def test_each_test_of_a_row_has_its_row():
+    assert [name for name, *_ in rows()] == list(ROWS)
+
+
+# -- what they are made of
+
+
+async def quick(ctx):
+    return "done"
+
+
+async def long(ctx):
+    await asyncio.sleep(100)
+
+
+async def raises(ctx):
+    raise ValueError("no")
+
+
+async def cancels(ctx):
+    raise asyncio.CancelledError
+
+
+async def ignores(ctx):
+    for _ in range(3):
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(100)
+
+
+async def enqueue(simulation, function=quick, **options):
+    """With a retry that comes much later, so that a job that is tried again is seen as queued."""
+    given = {"timeout": None, "retries": 2, "retry_delay": 50, **options}
+    return await simulation.queue.enqueue(function, key="k", **given)
+
+
+async def once(simulation, function, *, seconds=10, hooks=None, **options):
+    """The job has its run."""
+    await enqueue(simulation, function, **options)
+    handle = simulation.worker([function], **(hooks or {}))
+    await simulation.advance(seconds)
+    return handle
+
+
+async def ends_with(handle, error):
+    with pytest.raises(error):
+        await handle.wait()
+
+
+async def recovered(simulation):
+    """A minute later; nobody takes the job again."""
+    simulation.worker([])
+    await simulation.advance(31)
+
+
+def victim(simulation, function, **hooks):
+    process = Process(simulation.loop, "victim")
+    process.run(simulation.worker, [function], **hooks)
+    return process
+
+
+def kill_at(simulation, name):
+    def observer(event):
+        if isinstance(event, Moment) and event.name == name and PROCESS.get():
+            PROCESS.get().kill()
+
+    simulation.observe(observer)
+
+
+# -- the rows
+
+
+@row("`startup` raises")
+async def _(simulation):
+    closed = []
+    await enqueue(simulation)
+    handle = simulation.worker([quick], startup=raises, shutdown=lambda _: closed.append(1))
+    await ends_with(handle, ValueError)
+    assert closed == [1]
+    assert not simulation.record_of("k").attempts
+
+
+@row("`shutdown` raises")
+async def _(simulation):
+    handle = await once(simulation, long, hooks={"shutdown": raises})
+    await handle.stop()
+    await ends_with(handle, ValueError)
+
+
+@row("`before_process` raises")
+async def _(simulation):
+    ended = []
+
+    async def after(ctx):
+        ended.append(str(ctx["exception"]))
+
+    await once(simulation, quick, hooks={"before_process": raises, "after_process": after})
+    assert simulation.record_of("k").last.started_ms is None
+    assert ended == ["no"]
+
+
+@row("`before_process` is cancelled by an abort")
+async def _(simulation):
+    await once(simulation, quick, hooks={"before_process": long})
+    await (await simulation.queue.job("k")).abort("no more")
+    await simulation.run_until_idle()
+    assert simulation.record_of("k").last.started_ms is None
+
+
+@row("`before_process` is cancelled by a shutdown")
+async def _(simulation):
+    handle = await once(simulation, quick, hooks={"before_process": long})
+    await simulation.queue.enqueue("quick", key="behind")
+    await handle.stop()
+    assert simulation.record_of("k").last.started_ms is None
+    assert await simulation.queue.store.page("ready", 0, 1) == ["k"]
+
+
+@row("`before_process` takes longer than `timeout`")
+async def _(simulation):
+    await once(simulation, quick, hooks={"before_process": long}, seconds=100, timeout=10)
+
+
+@row("`before_process` ignores its cancellation")
+async def _(simulation):
+    await once(simulation, quick, hooks={"before_process": ignores})
+    await (await simulation.queue.job("k")).abort("no more")
+    await simulation.advance(1)
+    assert (await simulation.queue.job("k")).abandoned == 1
+    assert simulation.record_of("k").last.started_ms is None
+
+
+@row("the task raises")
+async def _(simulation):
+    await once(simulation, raises)
+
+
+@row("the task passes its `timeout`")
+async def _(simulation):
+    await once(simulation, long, timeout=10)
+
+
+@row("the task misses its `heartbeat`")
+async def _(simulation):
+    await once(simulation, long, heartbeat=10)
+
+
+@row("the task ignores its cancellation")
+async def _(simulation):
+    handle = await once(simulation, ignores, timeout=5)
+    assert (await simulation.queue.job("k")).abandoned == handle.worker.abandoned == 1
+    assert handle.worker.has_room()
+
+
+@row("the task cancels itself")
+async def _(simulation):
+    await once(simulation, cancels)
+
+
+@row("the task calls `sys.exit()`")
+async def _(simulation):
+    async def leaves(ctx):
+        raise SystemExit(3)
+
+    handle = await once(simulation, leaves)
+    assert handle.running
+
+
+@row("the task's result cannot be stored")
+async def _(simulation):
+    async def unstorable(ctx):
+        return {1, 2}
+
+    await once(simulation, unstorable)
+
+
+@row("the arguments do not fit the task")
+async def _(simulation):
+    await once(simulation, quick, n=1)
+
+
+@row("the worker does not know the function")
+async def _(simulation):
+    await enqueue(simulation, "unheard of")
+    simulation.worker([quick])
+    await simulation.advance(10)
+    assert await (await simulation.queue.job("k")).history()
+
+
+@row("its record cannot be read")
+async def _(simulation):
+    queue = simulation.queue
+    await enqueue(simulation)
+    await queue.store._command("SET", f"{queue.store.root}:call:k", "not json")
+    other = await queue.enqueue("quick")
+    simulation.worker([quick])
+    await simulation.run_until_idle()
+    simulation.assert_completed(other)
+    assert [aside.key for aside in await queue.quarantined()] == ["k"]
+
+
+@row("`after_process` raises")
+async def _(simulation):
+    await once(simulation, quick, hooks={"after_process": raises})
+
+
+@row("`after_process` is cancelled")
+async def _(simulation):
+    handle = await once(simulation, quick, hooks={"after_process": cancels})
+    assert handle.running
+
+
+@row("`after_process` hangs at shutdown")
+async def _(simulation):
+    handle = await once(simulation, quick, hooks={"after_process": long}, seconds=1)
+    began = simulation.now
+    await handle.stop()
+    assert (simulation.now - began).total_seconds() <= 2
+
+
+@row("it is aborted while it waits")
+async def _(simulation):
+    await (await enqueue(simulation)).abort("no more")
+    simulation.worker([quick])
+    await simulation.advance(10)
+    assert not simulation.record_of("k").attempts
+
+
+@row("it is aborted between claim and start")
+async def _(simulation):
+    hold = Hold()
+    simulation.observe(lambda e: hold if isinstance(e, Moment) and e.name == "claimed" else None)
+    await once(simulation, quick)
+    await (await simulation.queue.job("k")).abort("no more")
+    await simulation.run_until_idle()
+    hold.release()
+    await simulation.run_until_idle()
+    assert simulation.record_of("k").last.started_ms is None
+
+
+@row("it is aborted while it runs")
+async def _(simulation):
+    async def returns(ctx):
+        try:
+            await asyncio.sleep(100)
+        except asyncio.CancelledError:
+            return "all the same"
+
+    await once(simulation, returns)
+    await (await simulation.queue.job("k")).abort("no more")
+    await simulation.run_until_idle()
+
+
+@row("its worker stops")
+async def _(simulation):
+    handle = await once(simulation, long, hooks={"shutdown_grace_period_s": 5})
+    await simulation.queue.enqueue("quick", key="behind", scheduled=simulation.now)
+    await handle.stop()
+    assert (await simulation.queue.store.page("ready", 0, 2))[0] == "k"
+
+
+@row("its worker's own task is cancelled")
+async def _(simulation):
+    handle = await once(simulation, long)
+    handle.cancel()
+    await simulation.run_until(lambda: not handle.running, limit=5)
+
+
+@row("its worker is killed before it starts")
+async def _(simulation):
+    kill_at(simulation, "claimed")
+    victim(simulation, quick)
+    await enqueue(simulation)
+    await recovered(simulation)
+    assert simulation.record_of("k").attempts[0].started_ms is None
+
+
+@row("its worker is killed in `before_process`")
+async def _(simulation):
+    process = victim(simulation, quick, before_process=long)
+    await enqueue(simulation)
+    await simulation.advance(1)
+    process.kill()
+    await recovered(simulation)
+
+
+@row("its worker is killed in the task")
+async def _(simulation):
+    process = victim(simulation, long)
+    await enqueue(simulation, long)
+    await simulation.advance(1)
+    process.kill()
+    await recovered(simulation)
+
+
+@row("its worker is killed before the commit")
+async def _(simulation):
+    kill_at(simulation, "committing")
+    victim(simulation, quick)
+    await enqueue(simulation)
+    await recovered(simulation)
+
+
+@row("its worker is killed in `after_process`")
+async def _(simulation):
+    process = victim(simulation, quick, after_process=long)
+    await enqueue(simulation)
+    await simulation.advance(1)
+    process.kill()
+    await recovered(simulation)
+
+
+@row("its worker is killed while it is `aborting`")
+async def _(simulation):
+    process = victim(simulation, long)
+    job = await enqueue(simulation, long)
+    await simulation.advance(1)
+    await job.abort("no more")
+    process.kill()
+    await recovered(simulation)
+
+
+@row("its worker is killed for the third time")
+async def _(simulation):
+    async def poison(ctx):
+        await PROCESS.get().die()
+
+    await enqueue(simulation, poison, retry_delay=0)
+    for _ in range(3):
+        victim(simulation, poison)
+        await simulation.advance(31)
+    await recovered(simulation)
+    assert "that was loss 3, and 2 are allowed" in (await simulation.queue.job("k")).error
+
+
+@row("its worker hangs longer than the lease")
+async def _(simulation):
+    async def slow(ctx):
+        await asyncio.sleep(35)
+        return ctx["job"].attempts
+
+    hold = hold_at(simulation, "committing")
+    await once(simulation, slow, retry_delay=0, seconds=1, hooks={"concurrency": 1})
+    simulation.worker([slow])
+    await simulation.advance(75)
+    hold.release()
+    await simulation.run_until_idle()
+    assert (await simulation.queue.job("k")).result == 2
