@@ -328,3 +328,9 @@ async def test_a_run_that_lost_its_lease_is_refused_whatever_it_says(simulation,
     assert (after.status, after.result, after.progress) == (Status.COMPLETE, "second", 1.0)
     assert f"job {job.key!r} (late) lost: found complete" in caplog.text
     hold.release()
+
+
+async def test_a_recovery_goes_on_until_no_orphan_is_left(simulation):
+    await orphans(simulation, 210)
+    await simulation.advance(30)
+    assert await recover(Worker(queue=simulation.queue, functions=[ok])) == 210
