@@ -27,7 +27,9 @@ def files(*suffixes: str) -> tuple[Path, ...]:
     found: list[Path] = []
     for folder, subfolders, names in os.walk(ROOT):
         subfolders[:] = _folders_to_enter(subfolders)
-        found += [Path(folder, name) for name in names if not name.startswith(".venv")]
+        # In a work tree `.git` is a file, which says where the repository lies.
+        kept = (name for name in names if name != ".git" and not name.startswith(".venv"))
+        found += [Path(folder, name) for name in kept]
     return tuple(sorted(path for path in found if not suffixes or path.suffix in suffixes))
 
 
