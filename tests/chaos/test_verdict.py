@@ -130,6 +130,17 @@ def test_a_second_end_within_the_lease_or_without_a_loss_is_unexplained(case, cl
     assert wrong_in(verdict) == {"unexplained"}
 
 
+def test_a_run_that_begins_long_after_its_claim_comes_first_all_the_same(case):
+    """Its worker stood still between the two; without a fault of the queue's the second was done by then."""
+    case.wrote("begin", "r2", losses=1, attempt=2, claimed=3020, at=3030)
+    case.wrote("end", "r2", at=3030)
+    case.wrote("begin", "r1", claimed=10, at=4500)
+    case.wrote("end", "r1", at=4500)
+    verdict = case.verdict(Record("complete", 2, 1, 3040, "r2", ""))
+    assert verdict.sound
+    assert list(verdict.twice) == list(verdict.late) == list(verdict.began_after_end) == [KEY]
+
+
 def test_a_second_life_is_no_second_run(case):
     case.wrote("begin")
     case.wrote("end")

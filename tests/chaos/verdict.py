@@ -86,7 +86,9 @@ def judge(
     for key, (first, later) in sampler.changed.items():
         verdict.changed[key] = f"was {_told(first)}, then {_told(later)}"
     for key in enqueuer.acknowledged:
-        runs, record = reader.by_key.get(key, []), sampler.latest.get(key)
+        # By their claims: a worker that stood still in between begins late what it claimed early.
+        runs = sorted(reader.by_key.get(key, []), key=lambda run: run.claimed_ms)
+        record = sampler.latest.get(key)
         if record is not None:
             verdict.most_losses = max(verdict.most_losses, record.losses)
             verdict.complete += record.status == "complete"
@@ -138,7 +140,7 @@ def _judge_runs(
         verdict.twice[key] = _runs(ends)
         if not (said_so and _lease_over(first, second, lease_ms)):
             verdict.unexplained[key] = _runs(ends)
-        if first.ended_ms - first.began_ms >= lease_ms:
+        if first.began_wall_ms + first.ended_ms - first.began_ms >= first.claimed_ms + lease_ms:
             verdict.late[key] = _runs(ends)
 
 
