@@ -51,6 +51,8 @@ class Verdict:
     "Failed, as promised, when their third run was lost too; each loss after a lease that had ended."
     enqueued_twice: dict[str, str] = field(default_factory=dict)
     "A client that could not know enqueued it again when its first life was over: two lives, not two runs."
+    of_several_clocks: int = 0
+    "Batteries in which claims and ends have the time of workers whose clocks differ: not to be compared."
     back_s: float | None = None
     "From the end of the last fault until all were terminal."
     seconds: float = 0.0
@@ -69,14 +71,24 @@ class Verdict:
 
 
 def judge(
-    enqueuer: Enqueuer, reader: Reader, sampler: Sampler, *, lease_s: float, counts_losses: bool
+    enqueuer: Enqueuer,
+    reader: Reader,
+    sampler: Sampler,
+    *,
+    lease_s: float,
+    counts_losses: bool,
+    one_clock: bool = True,
 ) -> Verdict:
-    """The verdict on what was enqueued, what ran, and what the queue says of it."""
+    """The verdict on what was enqueued, what ran, and what the queue says of it.
+
+    `one_clock`: whether the moments that the queue tells are of one clock.
+    """
     verdict = Verdict(
         attempted=len(enqueuer.attempted),
         acknowledged=len(enqueuer.acknowledged),
         recovered=len(enqueuer.recovered),
         ended=len(reader.ended),
+        of_several_clocks=int(not one_clock),
     )
     for key in reader.by_key:
         if key not in enqueuer.attempted:
@@ -96,7 +108,8 @@ def judge(
             verdict.lost_by_rule[key] = f"{_told(record)}; runs: {_runs(runs)}"
         else:
             _judge_end(verdict, key, runs, record)
-        _judge_claims(verdict, key, runs, sampler.first.get(key))
+        if one_clock:
+            _judge_claims(verdict, key, runs, sampler.first.get(key))
         _judge_runs(verdict, key, runs, lease_s * 1000, counts_losses)
     return verdict
 
