@@ -113,6 +113,8 @@ class Worker(Generic[CtxType]):
         self.concurrency = min(concurrency, max_burst_jobs or concurrency)
         zone = zone_of(cron_tz)
         self.schedules = distinct([make_schedule(job, zone) for job in cron_jobs or ()])
+        for schedule in self.schedules:
+            queue.codec.encode_call(schedule.job_at(0))  # refused here, not at its first tick
         for cron_job in cron_jobs or ():
             self.functions.add(cron_job.function)
         self.startup, self.shutdown = _hooks(startup), _hooks(shutdown)
