@@ -137,6 +137,8 @@ class Worker(Generic[CtxType]):
 
     def _take_schedules(self, cron_jobs: Collection[CronJob], zone: tzinfo) -> list[Schedule]:
         schedules = distinct([make_schedule(job, zone) for job in cron_jobs])
+        for schedule in schedules:
+            self.queue.codec.encode_call(schedule.job_at(0))  # refused here, not at its first tick
         for cron_job in cron_jobs:
             self.functions.add(cron_job.function)
         return schedules
