@@ -28,8 +28,8 @@ SOURCES := queuekit pytest_plugin tests scenarios benchmarks docs conftest.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test quick lint format types model sweep chaos cron-years test-servers test-redis-lowest test-versions \
-  bench dist constraints clean
+.PHONY: help demo test quick lint format types model sweep chaos cron-years
+.PHONY: test-servers test-redis-lowest test-versions bench dist constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || sed -n 's/^\([a-z-]*\):.*## /  make \1  /p' Makefile
