@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from queuekit.environment import environment
 from queuekit.errors import InvalidOptionError, InvalidOptionTypeError, QueuekitError
@@ -84,12 +84,10 @@ def make_job(what: str | Callable[..., Any] | Job, arguments: Mapping[str, Any])
             **loose,
         }
     # A Job that was handed over stays as it is when an option is refused.
-    draft = copy.copy(job)
-    for name, value in options.items():
-        setattr(draft, name, value)
-    check(draft)
-    for name, value in options.items():
-        setattr(job, name, value)
+    for draft in (copy.copy(job), job) if job is what else (job,):
+        for name, value in options.items():
+            setattr(draft, name, value)
+        check(draft)
     return job
 
 
@@ -230,23 +228,25 @@ _ADVICE = {
 
 def check_number(name: str, value: Any, least: float, most: float = MAX_SECONDS) -> float:
     """The number, or an error: from `least` to `most`, neither NaN nor a truth value."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and least <= value <= most:  # NaN is not
+        return cast("float", value)
     unit = " of seconds" if most == MAX_SECONDS else ""
     expected = f"a number{unit} from {least:g} to {most:.15g}"
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not is_number:
         raise InvalidOptionTypeError(_refusal(name, value, "is no number", expected))
-    if not least <= value <= most:  # nor is NaN
-        raise InvalidOptionError(_refusal(name, value, "is out of range", expected))
-    return value
+    raise InvalidOptionError(_refusal(name, value, "is out of range", expected))
 
 
 def check_whole(name: str, value: Any, least: int, most: int) -> int:
     """The whole number, or an error: from `least` to `most`, and no truth value."""
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if is_whole and least <= value <= most:
+        return int(value)
     expected = f"a whole number from {least} to {most}"
-    if isinstance(value, bool) or not isinstance(value, int):
+    if not is_whole:
         raise InvalidOptionTypeError(_refusal(name, value, "is no whole number", expected))
-    if not least <= value <= most:
-        raise InvalidOptionError(_refusal(name, value, "is out of range", expected))
-    return value
+    raise InvalidOptionError(_refusal(name, value, "is out of range", expected))
 
 
 def _refusal(name: str, value: object, wrong: str, expected: str) -> str:

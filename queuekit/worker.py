@@ -31,7 +31,7 @@ from queuekit.types import (
     TimersDict,
     WorkerInfo,
 )
-from queuekit.worker_options import check_worker, checked_hooks, checked_timers
+from queuekit.worker_options import check_seconds, check_worker, checked_hooks, checked_timers
 from queuekit.zones import zone_of
 
 if TYPE_CHECKING:
@@ -102,19 +102,12 @@ class Worker(Generic[CtxType]):
         lease_s: float = LEASE_MS / 1000,
         solo_wait_s: float = SOLO_WAIT_S,
     ) -> None:
-        check_worker(
-            queue=queue,
-            concurrency=concurrency,
-            max_burst_jobs=max_burst_jobs,
-            seconds={
-                "dequeue_timeout": dequeue_timeout,
-                "shutdown_grace_period_s": shutdown_grace_period_s or 0,
-                "cancellation_hard_deadline_s": cancellation_hard_deadline_s,
-                "solo_wait_s": solo_wait_s,
-            },
-            lease_s=lease_s,
-            worker_id=id,
-            metadata=metadata,
+        check_worker(queue, concurrency, max_burst_jobs, lease_s, id, metadata)
+        check_seconds(
+            dequeue_timeout=dequeue_timeout,
+            shutdown_grace_period_s=shutdown_grace_period_s,
+            cancellation_hard_deadline_s=cancellation_hard_deadline_s,
+            solo_wait_s=solo_wait_s,
         )
         self.queue = queue
         self.functions = Registry(functions)
@@ -144,6 +137,8 @@ class Worker(Generic[CtxType]):
 
     def _take_schedules(self, cron_jobs: Collection[CronJob], zone: tzinfo) -> list[Schedule]:
         schedules = distinct([make_schedule(job, zone) for job in cron_jobs])
+        for schedule in schedules:
+            self.queue.codec.encode_call(schedule.job_at(0))  # refused here, not at its first tick
         for cron_job in cron_jobs:
             self.functions.add(cron_job.function)
         return schedules

@@ -31,11 +31,9 @@ TIMERS = ("schedule", "worker_info", "sweep", "abort")
 
 
 def check_worker(
-    *,
     queue: object,
     concurrency: object,
     max_burst_jobs: object,
-    seconds: dict[str, object],
     lease_s: object,
     worker_id: object,
     metadata: object,
@@ -50,13 +48,18 @@ def check_worker(
     check_whole("concurrency", concurrency, 1, MAX_CONCURRENCY)
     if max_burst_jobs is not None:
         check_whole("max_burst_jobs", max_burst_jobs, 1, 2**53)
-    for name, value in seconds.items():
-        check_number(name, value, 0, MAX_WAIT_S)
     # It is renewed at a third of its time: a shorter one would be lost by a busy loop.
     check_number("lease_s", lease_s, 1, MAX_LEASE_S)
     if worker_id is not None:
         check_name("id", worker_id, MAX_WORKER_ID_BYTES, "Leave it out to have one made up.")
     _check_metadata(metadata)
+
+
+def check_seconds(**seconds: object) -> None:
+    """Refuse what is no time to wait; the grace period alone may be None."""
+    for name, value in seconds.items():
+        if value is not None or name != "shutdown_grace_period_s":
+            check_number(name, value, 0, MAX_WAIT_S)
 
 
 def _check_metadata(metadata: object) -> None:

@@ -5,6 +5,7 @@
 --          another timetable, begins now
 -- Moves:   none
 
+relieve()
 local answer = { now }
 for i = 3, #ARGV, 2 do
   local id, timetable = ARGV[i], ARGV[i + 1]

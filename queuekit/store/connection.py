@@ -88,12 +88,13 @@ class Line:
 
     async def give_back(self, connection: Any, *, reusable: bool) -> None:
         """Keep a connection for the next command, or close it."""
-        known = connection in self._taken
-        node = self._taken.pop(connection, None)
-        if reusable and known and node == self._node:
+        node = self._taken.get(connection, self)  # itself: closed meanwhile, so it is nowhere
+        if reusable and node == self._node:
             self._idle.append(connection)
         else:
+            # Before it is forgotten: should this fail, `close` or `drop` still finds it.
             await connection.disconnect(nowait=True)
+        self._taken.pop(connection, None)
 
     async def drop_idle(self) -> None:
         """Close those that nobody uses: where one was lost, its neighbours are lost too."""

@@ -120,6 +120,8 @@ async def _act(
         sampler,
         lease_s=form.lease_s,
         counts_losses=peer == "queuekit",
+        # SAQ writes down the time of whichever worker it is.
+        one_clock=peer == "queuekit" or not form.skew_s,
     )
     verdict.back_s = max(0.0, sampler.last_new - healed) if back else None
     verdict.seconds = time.monotonic() - began

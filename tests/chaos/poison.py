@@ -13,6 +13,9 @@ POISON = Form(
     "poison", jobs=len(POISONED), workers=1, concurrency=len(POISONED), lease_s=2, patience_s=60
 )
 
+POISONOUS = "0-poison"
+"Its key."
+
 DEATHS = 3
 "A job may be lost twice; the third time it fails."
 
@@ -22,6 +25,8 @@ class Poisoning:
     """What it cost."""
 
     deaths: int
+    end: str
+    "What became of the job that kills."
     innocents: int
     "Of nine, those that are complete."
     seconds: float
@@ -34,4 +39,5 @@ class Poisoning:
 async def poisoning(peer: str, say: Callable[[str], None]) -> Poisoning:
     """Run it."""
     verdict = await run(peer, POISON, tasks=POISONED, say=say)
-    return Poisoning(verdict.ended_by_themselves, verdict.complete, verdict.seconds)
+    end = "stuck" if POISONOUS in verdict.stuck else "failed"
+    return Poisoning(verdict.ended_by_themselves, end, verdict.complete, verdict.seconds)

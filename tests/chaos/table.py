@@ -50,15 +50,15 @@ def rows(verdict: Verdict) -> dict[str, str]:
         "lost": f"{len(verdict.lost):,}",
         "stuck": f"{len(verdict.stuck):,}",
         "changed after terminal": f"{len(verdict.changed):,}",
-        "claimed after terminal": f"{len(verdict.claimed_after_end):,}",
-        "began after terminal": f"{len(verdict.began_after_end):,}",
+        "claimed after terminal": _judged(verdict, verdict.claimed_after_end),
+        "began after terminal": _judged(verdict, verdict.began_after_end),
         "wrong final state": f"{len(verdict.wrong):,}",
         "unexpected": f"{len(verdict.unexpected):,}",
         "failed by rule (third loss)": f"{len(verdict.lost_by_rule):,}",
         "ran to the end twice": f"{len(verdict.twice):,}"
         f" ({len(verdict.twice) / max(verdict.attempted, 1):.2%})",
-        "- without an ended lease": f"{len(verdict.unexplained):,}",
-        "- ended after its lease": f"{len(verdict.late):,}",
+        "- without an ended lease": _judged(verdict, verdict.unexplained),
+        "- ended after its lease": _judged(verdict, verdict.late),
         "enqueued twice by a client": f"{len(verdict.enqueued_twice):,}",
         "workers that ended by themselves": f"{verdict.ended_by_themselves:,}",
         "all back after the last fault": back,
@@ -66,9 +66,14 @@ def rows(verdict: Verdict) -> dict[str, str]:
     }
 
 
+def _judged(verdict: Verdict, found: Mapping[str, str]) -> str:
+    return "no one clock" if verdict.of_several_clocks else f"{len(found):,}"
+
+
 def poison_rows(found: Poisoning) -> dict[str, str]:
     return {
         "workers that died": str(found.deaths),
+        "the job that kills": found.end,
         "innocent jobs complete": f"{found.innocents} of 9",
         "the whole took": f"{found.seconds:.0f} s",
     }

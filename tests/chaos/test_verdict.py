@@ -34,7 +34,7 @@ class Case:
                 f"{event} {key} {run} w0 1 {attempt} {losses} {queued} {claimed} {at} {at}\n"
             )
 
-    def verdict(self, *looks):
+    def verdict(self, *looks, **options):
         sampler = Sampler(self, self.reader, seed=1)
         for look in looks:
             self.looks = [look]
@@ -42,7 +42,7 @@ class Case:
         enqueuer = Enqueuer(self, Form(jobs=1), ["quick"])
         enqueuer.acknowledged[KEY] = None
         self.reader.read()
-        return judge(enqueuer, self.reader, sampler, lease_s=LEASE_S, counts_losses=True)
+        return judge(enqueuer, self.reader, sampler, lease_s=LEASE_S, counts_losses=True, **options)
 
     async def look(self, keys):
         return self.looks
@@ -128,6 +128,24 @@ def test_a_second_end_within_the_lease_or_without_a_loss_is_unexplained(case, cl
     case.wrote("end", "r2")
     verdict = case.verdict(Record("complete", 2, losses, 3020, "r2", ""))
     assert wrong_in(verdict) == {"unexplained"}
+
+
+def test_a_run_that_begins_long_after_its_claim_comes_first_all_the_same(case):
+    """Its worker stood still between the two; without a fault of the queue's the second was done by then."""
+    case.wrote("begin", "r2", losses=1, attempt=2, claimed=3020, at=3030)
+    case.wrote("end", "r2", at=3030)
+    case.wrote("begin", "r1", claimed=10, at=4500)
+    case.wrote("end", "r1", at=4500)
+    verdict = case.verdict(Record("complete", 2, 1, 3040, "r2", ""))
+    assert verdict.sound
+    assert list(verdict.twice) == list(verdict.late) == list(verdict.began_after_end) == [KEY]
+
+
+def test_moments_of_several_clocks_are_not_compared(case):
+    case.wrote("begin")
+    case.wrote("end")
+    case.wrote("begin", "r2", losses=1, attempt=2, claimed=5000)
+    assert wrong_in(case.verdict(COMPLETE, one_clock=False)) == set()
 
 
 def test_a_second_life_is_no_second_run(case):

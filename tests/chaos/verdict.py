@@ -51,6 +51,8 @@ class Verdict:
     "Failed, as promised, when their third run was lost too; each loss after a lease that had ended."
     enqueued_twice: dict[str, str] = field(default_factory=dict)
     "A client that could not know enqueued it again when its first life was over: two lives, not two runs."
+    of_several_clocks: int = 0
+    "Batteries in which claims and ends have the time of workers whose clocks differ: not to be compared."
     back_s: float | None = None
     "From the end of the last fault until all were terminal."
     seconds: float = 0.0
@@ -69,14 +71,24 @@ class Verdict:
 
 
 def judge(
-    enqueuer: Enqueuer, reader: Reader, sampler: Sampler, *, lease_s: float, counts_losses: bool
+    enqueuer: Enqueuer,
+    reader: Reader,
+    sampler: Sampler,
+    *,
+    lease_s: float,
+    counts_losses: bool,
+    one_clock: bool = True,
 ) -> Verdict:
-    """The verdict on what was enqueued, what ran, and what the queue says of it."""
+    """The verdict on what was enqueued, what ran, and what the queue says of it.
+
+    `one_clock`: whether the moments that the queue tells are of one clock.
+    """
     verdict = Verdict(
         attempted=len(enqueuer.attempted),
         acknowledged=len(enqueuer.acknowledged),
         recovered=len(enqueuer.recovered),
         ended=len(reader.ended),
+        of_several_clocks=int(not one_clock),
     )
     for key in reader.by_key:
         if key not in enqueuer.attempted:
@@ -86,7 +98,9 @@ def judge(
     for key, (first, later) in sampler.changed.items():
         verdict.changed[key] = f"was {_told(first)}, then {_told(later)}"
     for key in enqueuer.acknowledged:
-        runs, record = reader.by_key.get(key, []), sampler.latest.get(key)
+        # By their claims: a worker that stood still in between begins late what it claimed early.
+        runs = sorted(reader.by_key.get(key, []), key=lambda run: run.claimed_ms)
+        record = sampler.latest.get(key)
         if record is not None:
             verdict.most_losses = max(verdict.most_losses, record.losses)
             verdict.complete += record.status == "complete"
@@ -94,7 +108,8 @@ def judge(
             verdict.lost_by_rule[key] = f"{_told(record)}; runs: {_runs(runs)}"
         else:
             _judge_end(verdict, key, runs, record)
-        _judge_claims(verdict, key, runs, sampler.first.get(key))
+        if one_clock:
+            _judge_claims(verdict, key, runs, sampler.first.get(key))
         _judge_runs(verdict, key, runs, lease_s * 1000, counts_losses)
     return verdict
 
@@ -138,7 +153,7 @@ def _judge_runs(
         verdict.twice[key] = _runs(ends)
         if not (said_so and _lease_over(first, second, lease_ms)):
             verdict.unexplained[key] = _runs(ends)
-        if first.ended_ms - first.began_ms >= lease_ms:
+        if first.began_wall_ms + first.ended_ms - first.began_ms >= first.claimed_ms + lease_ms:
             verdict.late[key] = _runs(ends)
 
 

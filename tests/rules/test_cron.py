@@ -18,7 +18,7 @@ from queuekit.cron import (
     make_schedule,
     next_tick_ms,
 )
-from queuekit.errors import InvalidOptionError, InvalidOptionTypeError
+from queuekit.errors import InvalidOptionError, InvalidOptionTypeError, NotSerializableError
 from queuekit.job import CronJob
 from queuekit.queue import Queue
 from queuekit.worker import Worker
@@ -103,6 +103,12 @@ def test_an_unknown_time_zone_is_refused_when_the_worker_is_built(zone):
 def test_what_is_no_time_zone_is_refused_when_the_worker_is_built():
     with pytest.raises(InvalidOptionTypeError, match="is no time zone"):
         Worker(Queue.from_url("redis://nowhere"), [clean], cron_tz=3600)
+
+
+def test_arguments_that_cannot_be_written_down_are_refused_when_the_worker_is_built():
+    job = CronJob(clean, "0 9 * * *", kwargs={"what": object()})
+    with pytest.raises(NotSerializableError):
+        Worker(Queue.from_url("redis://nowhere"), [], cron_jobs=[job])
 
 
 def test_a_time_zone_may_be_named():

@@ -103,8 +103,10 @@ def test_more_callers_than_connections_get_their_errors_too(server):
             calls = [queue.enqueue("add") for _ in range(50)]
             errors = await asyncio.gather(*calls, return_exceptions=True)
             assert {type(error) for error in errors} == {ServerUnreachableError}
-            # Those whose turn never came know that they were never sent.
-            assert not all(error.may_have_happened for error in errors)
+            # Those whose turn did not come in time do not wait for it any longer.
+            in_line = [error for error in errors if "no answer within 0.9 s" in str(error)]
+            assert len(in_line) > 25
+            assert not any(error.may_have_happened for error in in_line)
 
     in_real_time(main)
 
@@ -127,6 +129,22 @@ def test_a_worker_notices_a_half_open_connection_and_carries_on(server, monkeypa
             proxy.heal_new_connections()
             await job.refresh(until_complete=30)
             assert job.result == 3
+
+    in_real_time(main)
+
+
+def test_a_blocking_read_on_a_half_open_connection_ends(server):
+    async def main():
+        async with (
+            Proxy(server.path) as proxy,
+            queue_at(proxy.url, socket_timeout=SHORT_S) as queue,
+        ):
+            wait = asyncio.create_task(queue.store.wait("w", for_work=True, timeout_s=1))
+            await until(lambda: any(c["cmd"] == "blpop" for c in server.clients()))
+            proxy.swallow()
+            await lost(wait)
+            proxy.heal()
+            assert await queue.store.wait("w", for_work=True, timeout_s=0.01) is None
 
     in_real_time(main)
 

@@ -10,6 +10,7 @@ import pytest
 from queuekit.job import Status
 from queuekit.simulation.observe import Hop
 from queuekit.store.redis import Move, NewJob
+from queuekit.store.schedules import adopt
 from tests.store.hand import ALIVE_MS, LEASE_MS, PAYLOAD, ROOM_MS
 from tests.store.servers import SCRIPTS
 
@@ -53,12 +54,17 @@ async def finished(hand):
     await hand.command("ZADD", f"{hand.store.root}:finished", 1, "a")
 
 
+def ticked(store):
+    return store.cron("s", 1000, unique=True, job=new("tick"), timetable="t", worker="w")
+
+
 END = Move("a", 1, "c1", Status.QUEUED, charge="failures", outcome="retried", error=b"no")
 CALLS = {
     "abort": (running, lambda store: store.abort("a", b"because", 1000)),
     "claim": (waiting, take),
     "commit": (running, lambda store: store.commit([END])),
-    "cron": (running, lambda store: store.cron("s", 1000, unique=True, job=new("tick"))),
+    "adopt": (running, lambda store: adopt(store, "w", [("s", "t"), ("other", "u")])),
+    "cron": (running, ticked),
     "discard": (set_aside, lambda store: store.discard("a")),
     "enqueue": (waiting, lambda store: store.enqueue([new("d", group="g"), new("e")])),
     "expire": (finished, lambda store: store.expire()),

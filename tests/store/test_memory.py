@@ -68,7 +68,7 @@ def test_what_keeps_work_going_passes_while_memory_is_full(server, script, befor
         ("enqueue", held, (NOW, "", *new("k"))),
         ("enqueue", held, (NOW, "", *new("k", due=NOW + 1), *new("l"))),
         ("enqueue", held, (NOW, "", *new("k", group="g"))),
-        ("cron", held, (NOW, "s", NOW, "1", "k", "e", PAYLOAD)),
+        ("cron", held, (NOW, "s", NOW, "1", "k", "e", PAYLOAD, "t", "w")),
         ("restore", set_aside, (NOW, "a", "r1")),
     ],
 )

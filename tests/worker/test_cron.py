@@ -209,7 +209,7 @@ async def test_what_has_been_made_up_for_is_not_brought_again_when_redis_goes_aw
     async def cron(schedule, tick_ms, **options):
         brought.append(tick_ms)
         if len(brought) == 3:
-            raise ConnectionError("away")
+            raise ServerUnreachableError("away")
         return await handle(schedule, tick_ms, **options)
 
     monkeypatch.setattr(store, "cron", cron)

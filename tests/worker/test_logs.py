@@ -58,8 +58,10 @@ async def test_no_key_name_group_or_worker_of_a_foreign_record_forges_a_line(sim
     text = "".join(lines_of(caplog))
     assert text.isprintable()
     assert "forged" in text, "it is shown, escaped"
-    history = await simulation.queue.history(await simulation.queue.job("lost"))
-    assert all(attempt.error.isprintable() for attempt in history)
+    lost = await simulation.queue.job("lost")
+    assert "forged" in lost.error
+    assert lost.error.isprintable()
+    assert all(attempt.error.isprintable() for attempt in await lost.history())
 
 
 async def test_no_error_or_reason_forges_a_line(simulation, caplog):

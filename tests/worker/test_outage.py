@@ -95,32 +95,6 @@ async def test_a_worker_carries_on_within_two_seconds_of_the_return_of_redis(sim
     assert back.startswith("worker w has Redis back after 60")
 
 
-@pytest.mark.slow
-async def test_jobs_that_end_during_an_outage_do_not_make_the_worker_knock_more(simulation):
-    async def nap(ctx, seconds):
-        await asyncio.sleep(seconds)
-
-    queue = Queue.from_url("redis://localhost")
-    door = Door(queue)
-    worker = Worker(queue=queue, functions=[nap], concurrency=10, lease_s=10_000)
-    simulation.worker(worker=worker)
-    for n in range(10):
-        await simulation.queue.enqueue("nap", seconds=20 + n / 100, timeout=None)
-    await simulation.advance(15)
-    await door.shut()
-    claims = []
-    intake = worker._session.intake
-    ask_for = intake._ask_for
-
-    async def counted(jobs, **options):
-        claims.append(jobs)
-        return await ask_for(jobs, **options)
-
-    intake._ask_for = counted
-    await simulation.advance(30)
-    assert len(claims) <= 30 / (MAX_PAUSE_S / 2) + 10
-
-
 async def test_a_worker_stops_at_once_although_redis_is_away(simulation):
     queue = Queue.from_url("redis://localhost")
     door = Door(queue)
@@ -167,3 +141,29 @@ async def test_an_outage_that_flaps_is_one_and_a_new_one_is_told_at_once(simulat
     await asyncio.sleep(SAME_OUTAGE_S + 1)
     outage.note("claiming", error)
     assert len(said("WARNING")) == 2
+
+
+async def test_a_blocking_read_that_is_refused_alone_does_not_turn_the_worker_round(
+    simulation, said
+):
+    """Claims work, listening does not: the worker looks now and then, and says so once."""
+    queue = Queue.from_url("redis://localhost")
+    claims = []
+    claim = queue.store.claim
+
+    async def counted(*arguments):
+        claims.append(arguments)
+        return await claim(*arguments)
+
+    async def refused(*arguments, **options):
+        raise ServerUnreachableError("no connection to spare")
+
+    queue.store.claim, queue.store.wait = counted, refused
+    simulation.worker(worker=Worker(queue=queue, functions=[add], id="w"))
+    job = await simulation.queue.enqueue("add", a=1, b=2)
+    await simulation.advance(60)
+    await job.refresh()
+    assert job.status is Status.COMPLETE
+    assert 60 / MAX_PAUSE_S <= len(claims) <= 60 / (MAX_PAUSE_S / 2) + 10
+    assert len(said("WARNING")) <= 60 / SAY_AGAIN_S + 1
+    assert not [line for line in said("INFO") if "back" in line]

@@ -123,7 +123,6 @@ async def test_a_state_that_is_not_queuekits_is_set_aside_and_delays_nothing(sim
         ("ZADD", f"{ROOT}:scheduled", 1, b"\xff\xfe"),
         ("ZADD", f"{ROOT}:lease", 1, b"\xff\xfe"),
         ("ZADD", f"{ROOT}:followers", 0, b"g\x01no place"),
-        ("HSET", f"{ROOT}:info", "w", "no json"),
     ],
     ids=lambda command: " ".join(str(word).rpartition(":")[2] for word in command[:3]),
 )
@@ -142,9 +141,20 @@ async def test_whatever_lies_in_redis_the_queue_goes_on_and_can_be_looked_at(sim
         await simulation.advance(pause)
     for key in ("first", "second"):
         simulation.assert_completed(key, result="done")
+    assert (await queue.job("bad")).finished, "it is lost from no list: done, or set aside"
     for aside in await queue.quarantined():
         await queue.discard(aside.key)
     assert await queue.quarantined() == []
+
+
+@pytest.mark.parametrize("told", ["no json", b"\xff", "[1]", "[" * 100_000], ids=len)
+async def test_what_is_no_statistics_of_a_worker_is_left_out(simulation, told):
+    simulation.worker([ok])
+    await simulation.run_until_idle()
+    await redis(simulation, "ZADD", f"{ROOT}:workers", 2_000_000_000_000, "stranger")
+    await redis(simulation, "HSET", f"{ROOT}:info", "stranger", told)
+    info = await simulation.queue.info()
+    assert len(info["workers"]) == 1
 
 
 @pytest.mark.parametrize("kind", ["RPUSH", "SADD", "SET"])

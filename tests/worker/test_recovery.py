@@ -60,6 +60,8 @@ async def test_a_job_is_not_begun_when_its_lease_ended_between_its_claim_and_its
         hold.release()
         await simulation.advance(1)
         assert runs == [successor.worker.id]
+        shown = simulation.record_of(job).attempts[0].started_ms is not None
+        assert shown == (moment == "started")
         assert (await simulation.queue.job(job.key)).status is Status.COMPLETE
         await sleeper.stop()
         await successor.stop()
@@ -328,3 +330,78 @@ async def test_a_run_that_lost_its_lease_is_refused_whatever_it_says(simulation,
     assert (after.status, after.result, after.progress) == (Status.COMPLETE, "second", 1.0)
     assert f"job {job.key!r} (late) lost: found complete" in caplog.text
     hold.release()
+
+
+async def test_a_recovery_goes_on_until_no_orphan_is_left(simulation):
+    await orphans(simulation, 210)
+    await simulation.advance(30)
+    assert await recover(Worker(queue=simulation.queue, functions=[ok])) == 210
+
+
+class Severed:
+    """No command of a process reaches the server, until it is mended: each one costs its connection."""
+
+    def __init__(self, simulation, process):
+        self.mend = simulation.observe(self)
+        self._simulation, self._process = simulation, process
+
+    def __call__(self, event):
+        if not isinstance(event, Hop) or event.process != self._process.id:
+            return
+        for wire in list(self._simulation.loop.network.wires):
+            if wire.number == event.connection:
+                wire.cut()
+
+
+async def test_a_worker_that_cannot_renew_ends_its_runs_when_their_leases_must_be_over(simulation):
+    ended = []
+
+    async def long(ctx):
+        try:
+            await asyncio.sleep(500)
+        finally:
+            ended.append(simulation.clock.elapsed_ns / 1e9)
+
+    process = Process(simulation.loop, "cut off")
+    process.run(simulation.worker, [long])
+    await simulation.queue.enqueue("long", timeout=None)
+    await simulation.advance(1)
+    severed = Severed(simulation, process)
+    await simulation.advance(28.9)
+    assert not ended
+    await simulation.advance(1)
+    assert len(ended) == 1
+    severed.mend()
+
+
+async def test_a_result_is_committed_when_redis_is_back_as_long_as_the_lease_holds(simulation):
+    async def short(ctx):
+        await asyncio.sleep(1)
+        return "kept"
+
+    process = Process(simulation.loop, "cut off")
+    process.run(simulation.worker, [short])
+    job = await simulation.queue.enqueue("short")
+    await simulation.run_until_idle()
+    severed = Severed(simulation, process)
+    await simulation.advance(25)
+    assert (await simulation.queue.job(job.key)).status is Status.ACTIVE
+    severed.mend()
+    await simulation.advance(1)
+    stored = await simulation.queue.job(job.key)
+    assert (stored.status, stored.result, stored.losses) == (Status.COMPLETE, "kept", 0)
+
+
+async def test_the_backoff_of_a_failure_counts_the_losses_before_it(simulation):
+    queue = simulation.queue
+
+    async def fails(ctx):
+        raise ValueError("no")
+
+    await queue.enqueue("fails", key="k", retries=2, retry_delay=10, retry_backoff=True)
+    await queue.store.claim("dead", "dead.0", 1, 1000, 60_000)
+    await simulation.advance(1)
+    await recover(Worker(queue=queue, functions=[ok]))
+    simulation.worker([fails])
+    await simulation.advance(11)
+    assert simulation.record_of("k").retry_delays_ms == [20_000]

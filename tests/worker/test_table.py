@@ -118,7 +118,7 @@ def kill_at(simulation, name):
 
 
 @row("`startup` raises")
-async def _(simulation):
+async def startup_raises(simulation):
     closed = []
     await enqueue(simulation)
     handle = simulation.worker([quick], startup=raises, shutdown=lambda _: closed.append(1))
@@ -128,14 +128,14 @@ async def _(simulation):
 
 
 @row("`shutdown` raises")
-async def _(simulation):
+async def shutdown_raises(simulation):
     handle = await once(simulation, long, hooks={"shutdown": raises})
     await handle.stop()
     await ends_with(handle, ValueError)
 
 
 @row("`before_process` raises")
-async def _(simulation):
+async def before_process_raises(simulation):
     ended = []
 
     async def after(ctx):
@@ -147,7 +147,7 @@ async def _(simulation):
 
 
 @row("`before_process` is cancelled by an abort")
-async def _(simulation):
+async def before_process_is_cancelled_by_an_abort(simulation):
     await once(simulation, quick, hooks={"before_process": long})
     await (await simulation.queue.job("k")).abort("no more")
     await simulation.run_until_idle()
@@ -155,7 +155,7 @@ async def _(simulation):
 
 
 @row("`before_process` is cancelled by a shutdown")
-async def _(simulation):
+async def before_process_is_cancelled_by_a_shutdown(simulation):
     handle = await once(simulation, quick, hooks={"before_process": long})
     await simulation.queue.enqueue("quick", key="behind")
     await handle.stop()
@@ -164,12 +164,12 @@ async def _(simulation):
 
 
 @row("`before_process` takes longer than `timeout`")
-async def _(simulation):
+async def before_process_takes_longer_than_timeout(simulation):
     await once(simulation, quick, hooks={"before_process": long}, seconds=100, timeout=10)
 
 
 @row("`before_process` ignores its cancellation")
-async def _(simulation):
+async def before_process_ignores_its_cancellation(simulation):
     await once(simulation, quick, hooks={"before_process": ignores})
     await (await simulation.queue.job("k")).abort("no more")
     await simulation.advance(1)
@@ -178,34 +178,34 @@ async def _(simulation):
 
 
 @row("the task raises")
-async def _(simulation):
+async def the_task_raises(simulation):
     await once(simulation, raises)
 
 
 @row("the task passes its `timeout`")
-async def _(simulation):
+async def the_task_passes_its_timeout(simulation):
     await once(simulation, long, timeout=10)
 
 
 @row("the task misses its `heartbeat`")
-async def _(simulation):
+async def the_task_misses_its_heartbeat(simulation):
     await once(simulation, long, heartbeat=10)
 
 
 @row("the task ignores its cancellation")
-async def _(simulation):
+async def the_task_ignores_its_cancellation(simulation):
     handle = await once(simulation, ignores, timeout=5)
     assert (await simulation.queue.job("k")).abandoned == handle.worker.abandoned == 1
     assert handle.worker.has_room()
 
 
 @row("the task cancels itself")
-async def _(simulation):
+async def the_task_cancels_itself(simulation):
     await once(simulation, cancels)
 
 
 @row("the task calls `sys.exit()`")
-async def _(simulation):
+async def the_task_calls_sys_exit(simulation):
     async def leaves(ctx):
         raise SystemExit(3)
 
@@ -214,7 +214,7 @@ async def _(simulation):
 
 
 @row("the task's result cannot be stored")
-async def _(simulation):
+async def the_tasks_result_cannot_be_stored(simulation):
     async def unstorable(ctx):
         return {1, 2}
 
@@ -222,12 +222,12 @@ async def _(simulation):
 
 
 @row("the arguments do not fit the task")
-async def _(simulation):
+async def the_arguments_do_not_fit_the_task(simulation):
     await once(simulation, quick, n=1)
 
 
 @row("the worker does not know the function")
-async def _(simulation):
+async def the_worker_does_not_know_the_function(simulation):
     await enqueue(simulation, "unheard of")
     simulation.worker([quick])
     await simulation.advance(10)
@@ -235,7 +235,7 @@ async def _(simulation):
 
 
 @row("its record cannot be read")
-async def _(simulation):
+async def its_record_cannot_be_read(simulation):
     queue = simulation.queue
     await enqueue(simulation)
     await queue.store._command("SET", f"{queue.store.root}:call:k", "not json")
@@ -247,18 +247,18 @@ async def _(simulation):
 
 
 @row("`after_process` raises")
-async def _(simulation):
+async def after_process_raises(simulation):
     await once(simulation, quick, hooks={"after_process": raises})
 
 
 @row("`after_process` is cancelled")
-async def _(simulation):
+async def after_process_is_cancelled(simulation):
     handle = await once(simulation, quick, hooks={"after_process": cancels})
     assert handle.running
 
 
 @row("`after_process` hangs at shutdown")
-async def _(simulation):
+async def after_process_hangs_at_shutdown(simulation):
     handle = await once(simulation, quick, hooks={"after_process": long}, seconds=1)
     began = simulation.now
     await handle.stop()
@@ -266,7 +266,7 @@ async def _(simulation):
 
 
 @row("it is aborted while it waits")
-async def _(simulation):
+async def it_is_aborted_while_it_waits(simulation):
     await (await enqueue(simulation)).abort("no more")
     simulation.worker([quick])
     await simulation.advance(10)
@@ -274,7 +274,7 @@ async def _(simulation):
 
 
 @row("it is aborted between claim and start")
-async def _(simulation):
+async def it_is_aborted_between_claim_and_start(simulation):
     hold = Hold()
     simulation.observe(lambda e: hold if isinstance(e, Moment) and e.name == "claimed" else None)
     await once(simulation, quick)
@@ -286,7 +286,7 @@ async def _(simulation):
 
 
 @row("it is aborted while it runs")
-async def _(simulation):
+async def it_is_aborted_while_it_runs(simulation):
     async def returns(ctx):
         try:
             await asyncio.sleep(100)
@@ -299,7 +299,7 @@ async def _(simulation):
 
 
 @row("its worker stops")
-async def _(simulation):
+async def its_worker_stops(simulation):
     handle = await once(simulation, long, hooks={"shutdown_grace_period_s": 5})
     await simulation.queue.enqueue("quick", key="behind", scheduled=simulation.now)
     await handle.stop()
@@ -307,14 +307,14 @@ async def _(simulation):
 
 
 @row("its worker's own task is cancelled")
-async def _(simulation):
+async def its_workers_own_task_is_cancelled(simulation):
     handle = await once(simulation, long)
     handle.cancel()
     await simulation.run_until(lambda: not handle.running, limit=5)
 
 
 @row("its worker is killed before it starts")
-async def _(simulation):
+async def its_worker_is_killed_before_it_starts(simulation):
     kill_at(simulation, "claimed")
     victim(simulation, quick)
     await enqueue(simulation)
@@ -323,7 +323,7 @@ async def _(simulation):
 
 
 @row("its worker is killed in `before_process`")
-async def _(simulation):
+async def its_worker_is_killed_in_before_process(simulation):
     process = victim(simulation, quick, before_process=long)
     await enqueue(simulation)
     await simulation.advance(1)
@@ -332,7 +332,7 @@ async def _(simulation):
 
 
 @row("its worker is killed in the task")
-async def _(simulation):
+async def its_worker_is_killed_in_the_task(simulation):
     process = victim(simulation, long)
     await enqueue(simulation, long)
     await simulation.advance(1)
@@ -341,7 +341,7 @@ async def _(simulation):
 
 
 @row("its worker is killed before the commit")
-async def _(simulation):
+async def its_worker_is_killed_before_the_commit(simulation):
     kill_at(simulation, "committing")
     victim(simulation, quick)
     await enqueue(simulation)
@@ -349,7 +349,7 @@ async def _(simulation):
 
 
 @row("its worker is killed in `after_process`")
-async def _(simulation):
+async def its_worker_is_killed_in_after_process(simulation):
     process = victim(simulation, quick, after_process=long)
     await enqueue(simulation)
     await simulation.advance(1)
@@ -358,7 +358,7 @@ async def _(simulation):
 
 
 @row("its worker is killed while it is `aborting`")
-async def _(simulation):
+async def its_worker_is_killed_while_it_is_aborting(simulation):
     process = victim(simulation, long)
     job = await enqueue(simulation, long)
     await simulation.advance(1)
@@ -368,7 +368,7 @@ async def _(simulation):
 
 
 @row("its worker is killed for the third time")
-async def _(simulation):
+async def its_worker_is_killed_for_the_third_time(simulation):
     async def poison(ctx):
         await PROCESS.get().die()
 
@@ -381,7 +381,7 @@ async def _(simulation):
 
 
 @row("its worker hangs longer than the lease")
-async def _(simulation):
+async def its_worker_hangs_longer_than_the_lease(simulation):
     async def slow(ctx):
         await asyncio.sleep(35)
         return ctx["job"].attempts
