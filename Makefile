@@ -10,8 +10,11 @@ VENV ?= .venv
 PYTHONS ?= python3.11 python3.12 python3.13 python3.14
 # Handed to pytest: make test PYTEST_ARGS="tests/store -x"
 PYTEST_ARGS ?=
+# Histories of some thirty steps each, other ones in each run.
+MODEL_EXAMPLES ?= 7000
 DEMO ?= -m scenarios.shop
 BENCH ?= -m benchmarks
+CHAOS ?= -m tests.chaos --full --peer both
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -25,7 +28,8 @@ SOURCES := queuekit pytest_plugin tests scenarios benchmarks docs conftest.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test quick sweep lint format types test-redis-lowest test-versions bench dist constraints clean
+.PHONY: help demo test quick lint format types model sweep chaos cron-years test-servers test-redis-lowest test-versions \
+  bench dist constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || sed -n 's/^\([a-z-]*\):.*## /  make \1  /p' Makefile
@@ -38,6 +42,9 @@ test: $(READY) ## all tests
 
 quick: $(READY) ## the tests that take less than a quarter of a second each
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+model: $(READY) ## the store's scripts against a plain model, 200,000 random steps and more
+	QUEUEKIT_MODEL_EXAMPLES=$(MODEL_EXAMPLES) $(BIN)/python -m pytest tests/store/test_model.py $(PYTEST_ARGS)
 
 sweep: $(READY) ## kill, hang and cut off a worker at every single step (some minutes)
 	QUEUEKIT_SWEEP=full $(BIN)/python -m pytest tests/worker/test_crash_points.py $(PYTEST_ARGS)
@@ -54,6 +61,10 @@ format: $(READY) ## mend what ruff can mend
 types: $(READY) ## mypy --strict
 	$(BIN)/mypy
 
+test-servers: $(READY) ## store, worker and outages on every server: Valkey, Redis 6.2 to 8, Cluster, Sentinel, ACL
+	$(BIN)/python -m tests.servers.suites $(PYTEST_ARGS)
+	QUEUEKIT_SERVERS=all $(BIN)/python -m pytest tests/servers $(PYTEST_ARGS)
+
 test-redis-lowest: $(REDIS_LOWEST_READY) ## the suite on the lowest redis-py that we promise
 	$(<D)/bin/python -m pytest -m "not slow" --ignore=tests/house $(PYTEST_ARGS)
 
@@ -66,8 +77,14 @@ test-versions: ## the suite on each Python that this machine has
 	done; \
 	[ -n "$$ran" ] || { echo "None of $(PYTHONS) is here. Name one: make test-versions PYTHONS=python3"; exit 1; }
 
+cron-years: $(READY) ## cron over ten virtual years, in full (a quarter of an hour)
+	CRON_YEARS=full $(BIN)/python -m pytest tests/cron $(PYTEST_ARGS)
+
 bench: $(BENCH_READY) ## side by side with the peers
 	$(<D)/bin/python $(BENCH)
+
+chaos: $(BENCH_READY) ## real processes killed, stopped and cut off: queuekit and SAQ side by side
+	$(<D)/bin/python $(CHAOS)
 
 dist: $(READY) ## wheel and sdist, into dist/
 	$(BIN)/python -m hatchling build -d dist

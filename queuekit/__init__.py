@@ -4,11 +4,12 @@ The floors; each imports only those below it:
 
     5  cli, __main__
     4  simulation/                     virtual time, simulated network, traces
-    3  worker, upkeep, execution       running jobs
+    3  worker, execution, upkeep       running jobs; ticks: cron
        queue, sync, registry           the queue as applications see it
     2  store/                          the only place that knows Redis
     1  lifecycle, cron, options        rules: values in, values out
-    0  environment, types, errors, text, job
+       outage                          Redis is away: pauses, and who says so
+    0  environment, types, errors, text, zones, job
 """
 
 from queuekit.job import CronJob as CronJob

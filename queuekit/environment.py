@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import queue
 import random
 import secrets
@@ -53,6 +54,10 @@ class Environment:
         return ""
 
     def __init__(self) -> None:
+        self.forget_threads()
+
+    def forget_threads(self) -> None:
+        """Begin without any: a forked child has none of its parent's, and would wait for them for ever."""
         self._threads = SlotThreads()
         self._portal = LoopThread()
 
@@ -174,6 +179,9 @@ class SlotThreads:
 
 
 PRODUCTION = Environment()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=PRODUCTION.forget_threads)
 
 _ambient: ContextVar[Environment] = ContextVar("queuekit_environment", default=PRODUCTION)
 

@@ -84,6 +84,33 @@ class UnknownFunctionError(QueuekitError, LookupError):
     """A job names a function that its worker was not given."""
 
 
+class ServerError(QueuekitError):
+    """Redis did not do what it was asked to: it was away, it refused, or it promised too little."""
+
+    def __init__(self, message: str, *, may_have_happened: bool = False) -> None:
+        super().__init__(message)
+        self.may_have_happened = may_have_happened
+        """Whether the command may have been executed all the same. False: it was not, and nothing
+        was stored. True: a reply was lost, and nobody knows."""
+
+
+class ServerUnreachableError(ServerError, ConnectionError):
+    """There was no answer from Redis: no connection, a connection that was lost, or silence."""
+
+
+class ServerRefusedError(ServerError):
+    """Redis answered with a refusal, whose reason is `code`."""
+
+    def __init__(self, message: str, *, code: str = "ERR", may_have_happened: bool = False) -> None:
+        super().__init__(message, may_have_happened=may_have_happened)
+        self.code = code
+        "OOM, READONLY, MISCONF, NOPERM, NOAUTH, WRONGPASS, BUSY, LOADING, MAXCLIENTS, ..."
+
+
+class NotReplicatedError(ServerError):
+    """An enqueue under `durability="replica"` is stored, but no replica has acknowledged it in time."""
+
+
 class TaskFailure(QueuekitError):  # noqa: N818 (a report of an error, not one of ours)
     """The failure of an earlier attempt, rebuilt from the job's record.
 

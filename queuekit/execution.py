@@ -38,7 +38,7 @@ from queuekit.lifecycle import Event, RetryPolicy
 from queuekit.store.codec import encode_exception
 from queuekit.store.redis import STORE_ERRORS, Move
 from queuekit.sync import TASK_LOOP
-from queuekit.text import clip_error
+from queuekit.text import clip_error, gist, one_line
 
 if TYPE_CHECKING:
     from queuekit.types import Context
@@ -176,7 +176,7 @@ class Execution:
             "  Pass the function in functions= of the worker, or enqueue one that it has.\n"
             f"  The job is put back for another worker ({tries} of {lifecycle.UNKNOWN_TRIES} times)."
         )
-        logger.warning("job %r: %s", self.job.key, str(error).splitlines()[0])
+        logger.warning("job %r: %s", self.job.key, gist(str(error)))
         if lifecycle.after_unknown(tries) is Status.FAILED:
             return Outcome(Event.FAILED, error=str(error), exception=error, uncharged=True)
         delay = lifecycle.unknown_delay_ms(tries)
@@ -321,7 +321,7 @@ class Execution:
         logger.warning(
             "job %r (%s) ignored its cancellation for %g s and is left running; its slot is freed",
             self.job.key,
-            self.job.function,
+            one_line(self.job.function),
             deadline,
         )
         await self._show("abandoned")

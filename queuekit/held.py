@@ -10,6 +10,7 @@ from queuekit.errors import InvalidOptionError, InvalidOptionTypeError, LeaseLos
 from queuekit.history import note_of
 from queuekit.job import TERMINAL_STATUSES, Job, Status
 from queuekit.lifecycle import Event
+from queuekit.options import check_mapping, check_number, check_text
 from queuekit.store.redis import Move
 from queuekit.text import clip_error
 
@@ -31,12 +32,17 @@ async def update(queue: Queue, job: Job, fields: Mapping[str, Any]) -> None:
     if unknown:
         raise InvalidOptionTypeError(
             f"{', '.join(sorted(unknown))} cannot be updated.\n"
-            "  What a run may store is progress= and meta=; a status changes by its moves."
+            "  What a run may store is progress= and meta=; a status changes by its moves.\n"
+            "  Call update(progress=0.5, meta={...}); abort(), finish() and retry() are the moves."
         )
+    progress, meta = "", b""
+    if "progress" in fields:
+        progress = repr(float(check_number("progress", fields["progress"], 0, 1)))
+    if "meta" in fields:
+        check_mapping("meta", fields["meta"])
+        meta = queue.codec.encode_value("meta", job.key, fields["meta"])
     for name, value in fields.items():
         setattr(job, name, value)
-    progress = repr(float(job.progress)) if "progress" in fields else ""
-    meta = queue.codec.encode_value("meta", job.key, job.meta) if "meta" in fields else b""
     verdict, status, touched = await queue.store.update(
         job.key, job.fence, job.claim_id, progress, meta
     )
@@ -60,8 +66,13 @@ async def finish(queue: Queue, job: Job, status: Status, result: Any, error: str
     """See `Queue.finish`."""
     if status not in TERMINAL_STATUSES:
         raise InvalidOptionError(
-            f"{status!r} is no end; a job finishes complete, failed or aborted."
+            f"status={status!r} is no end.\n"
+            "  A job finishes complete, failed or aborted.\n"
+            "  Pass one of these, or call retry() to run the job again."
         )
+    status = Status(status)
+    if error is not None:
+        check_text("error", error, "Say what went wrong, or leave it out.")
     written = b"" if result is None else queue.codec.encode_value("result", job.key, result)
     if status is Status.ABORTED:
         await queue.abort(job, error or "aborted")
@@ -82,6 +93,8 @@ async def finish(queue: Queue, job: Job, status: Status, result: Any, error: str
 
 async def retry(queue: Queue, job: Job, error: str | None) -> None:
     """See `Queue.retry`."""
+    if error is not None:
+        check_text("error", error, "Say why it is to run again, or pass None.")
     await _commit(
         queue,
         job,

@@ -50,7 +50,7 @@ def note_of(error: str) -> str:
 
 def attempts_of(job: Job, log: str, worker: str) -> list[Attempt]:
     """The attempts of a job, oldest first: those in its log, and the one that its state tells of."""
-    attempts = [_logged(line) for line in log.splitlines()]
+    attempts = [attempt for line in log.split("\n") if (attempt := _logged(line))]
     if job.started and job.attempts:
         outcome = _OUTCOMES.get(job.status, "running")
         if job.status is Status.FAILED and job.losses > job.max_lost:
@@ -61,6 +61,10 @@ def attempts_of(job: Job, log: str, worker: str) -> list[Attempt]:
     return attempts[-MAX_ATTEMPTS:]
 
 
-def _logged(line: str) -> Attempt:
-    number, started, ended, outcome, worker, note = line.split("\t", 5)
-    return Attempt(int(number), int(started or 0), int(ended), worker, outcome, note)
+def _logged(line: str) -> Attempt | None:
+    """The attempt that a line tells of; None for a line that is not queuekit's."""
+    try:
+        number, started, ended, outcome, worker, note = line.split("\t", 5)
+        return Attempt(int(number), int(started or 0), int(ended), worker, outcome, note)
+    except ValueError:
+        return None

@@ -18,6 +18,7 @@ from queuekit.job import Status
 from queuekit.lifecycle import Event
 from queuekit.store.codec import runs_alone, unknown_tries
 from queuekit.store.redis import STORE_ERRORS, Claimed, Held, Move
+from queuekit.text import gist, text_of
 
 if TYPE_CHECKING:
     from queuekit.session import Session
@@ -111,10 +112,13 @@ class Intake:
         try:
             job = worker.queue.decode(held.key, held.call, held.state)
             previous = worker.queue.codec.decode_failure(held.state)
+            tries = unknown_tries(held.state)
         except (
             Exception
         ) as error:  # whatever a `load` raises: the job is set aside, the others go on
-            logger.exception("the record of job %r cannot be read; it is set aside", held.key)
+            # No traceback: what a record says in it would have lines of its own in the log.
+            why = gist(text_of(error))
+            logger.error("the record of job %r is set aside, unreadable: %s", held.key, why)  # noqa: TRY400
             await self._set_aside(held, error)
             return
         job.fence, job.claim_id = held.fence, held.claim_id
@@ -127,7 +131,7 @@ class Intake:
             previous,
             # By the server's clock the claim may be older than this answer, whose first was lost.
             lease_end=asked_at + worker.lease_s - (now_ms - job.started) / 1000,
-            unknown_tries=unknown_tries(held.state),
+            unknown_tries=tries,
             alone=runs_alone(held.state),
         )
         session.spawn(self._run(run), f"job {job.key}")

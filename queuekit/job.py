@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from queuekit.history import Attempt
     from queuekit.queue import Queue
     from queuekit.sync import SyncJob
-    from queuekit.types import DurationKind
+    from queuekit.types import CatchUp, DurationKind
 
 
 class Status(StrEnum):
@@ -58,6 +58,9 @@ class CronJob:
         function: the task.
         cron: five fields, or six with seconds last (croniter's order).
         unique: skip a tick while the job of the tick before is unfinished (default True).
+        catch_up: what becomes of ticks that nobody handled within a minute, because no worker was up
+            or Redis was away: "skip" drops them, "one" (the default) runs the newest once, "all" runs
+            each, up to the newest 1,000.
         name: the schedule's identity. By default it is made of function, expression and arguments,
             so that two schedules of one function never meet; a changed expression is a new schedule.
         timeout, heartbeat, retries, ttl, retry_delay, retry_backoff: as for `Job`.
@@ -75,6 +78,7 @@ class CronJob:
     name: str | None = None
     retry_delay: float | None = None
     retry_backoff: bool | float | None = None
+    catch_up: CatchUp = "one"
 
 
 @dataclasses.dataclass(eq=False)
@@ -136,6 +140,8 @@ class Job:
     "The traceback of the last failure, or why the job was aborted."
     status: Status = Status.NEW
     worker_id: str | None = None
+    unreadable: str | None = None
+    "Why its record cannot be read, if so: then little more than its key and status is known."
 
     fence: int = dataclasses.field(default=0, repr=False)
     "Proof of the claim under which this object was handed out; 0: it was only read."
@@ -145,6 +151,8 @@ class Job:
 
     def __post_init__(self) -> None:
         self.status = Status(self.status)
+        if self.key is None:  # SAQ's way of saying: make one up
+            self.key = environment().new_id()
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -263,7 +271,7 @@ class Job:
         self.queued = self.touched = queued_ms
         self.attempts = self.failures = self.losses = self.abandoned = 0
         self.started = self.completed = 0
-        self.result = self.error = self.worker_id = self.on_update = None
+        self.result = self.error = self.worker_id = self.unreadable = self.on_update = None
         self.fence, self.claim_id = 0, ""
 
     def get_queue(self) -> Queue:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from queuekit.environment import environment
-from queuekit.errors import InvalidOptionError, InvalidOptionTypeError
-from queuekit.job import OPTIONS, RESERVED, Job
-from queuekit.text import clip, repr_of
+from queuekit.errors import InvalidOptionError, InvalidOptionTypeError, QueuekitError
+from queuekit.job import OPTIONS, RESERVED, Job, Status
+from queuekit.text import breaks_lines, clip, repr_of
 
 MAX_QUEUE_NAME = 128
 "Characters; a name is part of every key."
+
+MAX_FUNCTION_BYTES = 512
+"UTF-8 bytes of a task's name: a qualified name, not a text."
 
 MAX_JOB_KEY_BYTES = 512
 "UTF-8 bytes; the key is stored four times."
@@ -33,6 +38,12 @@ MIN_PRIORITY, MAX_PRIORITY = -32_768, 32_767
 
 MAX_GROUP_KEY_BYTES = 256
 "UTF-8 bytes; a group's name stands beside each of its jobs that waits."
+
+MAX_MAX_WAITING = 2**36
+"Of `max_waiting`: so many jobs have a place of their own in the order of one priority."
+
+MAX_OFFSET = 2**53
+"Where a page may begin: further than any queue is long."
 
 MAX_MAX_LOST = 100
 "A job that costs more processes than this is no longer unlucky."
@@ -61,18 +72,56 @@ def make_job(what: str | Callable[..., Any] | Job, arguments: Mapping[str, Any])
         name: value for name, value in arguments.items() if name not in OPTIONS and name != "kwargs"
     }
     _refuse_reserved(loose)
-    if explicit is not None and not isinstance(explicit, Mapping):
-        raise InvalidOptionTypeError(
-            f"kwargs={_shown(explicit)} is no mapping.\n"
-            "  It holds the task's arguments by name: kwargs={'order': 42}."
-        )
+    if explicit is not None:
+        check_mapping("kwargs", explicit)
     job = _job(what)
-    for name, value in options.items():
-        setattr(job, name, value)
+    if options.get("key", "") is None:
+        options["key"] = environment().new_id()
     if explicit is not None or loose:
-        job.kwargs = {**(job.kwargs or {}), **(explicit or {}), **loose}
-    check(job)
+        options["kwargs"] = {
+            **check_mapping("kwargs", job.kwargs or {}),
+            **(explicit or {}),
+            **loose,
+        }
+    # A Job that was handed over stays as it is when an option is refused.
+    for draft in (copy.copy(job), job) if job is what else (job,):
+        for name, value in options.items():
+            setattr(draft, name, value)
+        check(draft)
     return job
+
+
+def make_jobs(
+    what: str | Callable[..., Any] | Job,
+    items: Iterable[Mapping[str, Any]],
+    common: Mapping[str, Any],
+) -> list[Job]:
+    """The jobs of one `map`, each with a key of its own.
+
+    Raises:
+        InvalidOptionError, InvalidOptionTypeError: as `make_job`; a note says which item it was.
+    """
+    if isinstance(items, Mapping | str | bytes) or not isinstance(items, Iterable):
+        raise InvalidOptionTypeError(
+            f"iter_kwargs={_shown(items)} ({type(items).__name__}) is no list of mappings.\n"
+            "  It has the arguments of one job in each item.\n"
+            "  Pass a list of dictionaries: map('send', [{'to': 1}, {'to': 2}])."
+        )
+    jobs: dict[str, Job] = {}
+    for number, item in enumerate(items):
+        try:
+            job = make_job(what, {**common, **check_mapping(f"iter_kwargs[{number}]", item)})
+        except QueuekitError as error:
+            error.add_note(f"in item {number} of map()")
+            raise
+        if job.key in jobs:
+            raise InvalidOptionError(
+                f"two jobs of one map() have the same key {_shown(job.key)}; item {number} is the second.\n"
+                "  Of jobs with one key, one at most is unfinished.\n"
+                "  Give each item a key of its own, or none."
+            )
+        jobs[job.key] = job
+    return list(jobs.values())
 
 
 def anew(job: Job) -> Job:
@@ -90,12 +139,19 @@ def _job(what: str | Callable[..., Any] | Job) -> Job:
         return Job(function=function_name(what))
     raise InvalidOptionTypeError(
         f"{_shown(what)} ({type(what).__name__}) is no task.\n"
+        "  What is enqueued is one run of a task.\n"
         "  Pass the name of a task, the task itself, or a Job."
     )
 
 
 def _refuse_reserved(arguments: Mapping[str, Any]) -> None:
     for name in arguments:
+        if name == "on_duplicate":  # enqueue() has taken its own
+            raise InvalidOptionTypeError(
+                f"on_duplicate={_shown(arguments[name])} is an option of enqueue() alone.\n"
+                "  apply() and map() wait for the job that has the key, whoever enqueued it.\n"
+                "  If it is an argument of the task, pass kwargs={'on_duplicate': ...}."
+            )
         if name in RESERVED and name != "function":
             raise InvalidOptionTypeError(
                 f"{name}={_shown(arguments[name])} cannot be set: only queuekit sets a job's {name}.\n"
@@ -107,17 +163,26 @@ def _refuse_reserved(arguments: Mapping[str, Any]) -> None:
 def check(job: Job) -> None:
     """Refuse a job that could never run as asked."""
     check_job_key(job.key)
+    check_call(job)
+    due_of(job.scheduled)
+
+
+def check_call(job: Job) -> None:
+    """Refuse what could never run: a task's name, arguments or options that cannot be."""
+    check_name(
+        "function", job.function, MAX_FUNCTION_BYTES, "Pass the name of a task, or the task itself."
+    )
     if job.timeout is not None:
-        _number("timeout", job.timeout, 0)
-    _number("heartbeat", job.heartbeat, 0)
-    _number("retry_delay", job.retry_delay, 0)
+        check_number("timeout", job.timeout, 0)
+    check_number("heartbeat", job.heartbeat, 0)
+    check_number("retry_delay", job.retry_delay, 0)
     if not isinstance(job.retry_backoff, bool):
-        _number("retry_backoff", job.retry_backoff, 0)
-    _whole("retries", job.retries, 0, MAX_RETRIES)
-    _whole("ttl", job.ttl, -1, MAX_SECONDS)
-    _whole("priority", job.priority, MIN_PRIORITY, MAX_PRIORITY)
-    _whole("max_lost", job.max_lost, 0, MAX_MAX_LOST)
-    _number("progress", job.progress, 0, 1)
+        check_number("retry_backoff", job.retry_backoff, 0)
+    check_whole("retries", job.retries, 0, MAX_RETRIES)
+    check_whole("ttl", job.ttl, -1, MAX_SECONDS)
+    check_whole("priority", job.priority, MIN_PRIORITY, MAX_PRIORITY)
+    check_whole("max_lost", job.max_lost, 0, MAX_MAX_LOST)
+    check_number("progress", job.progress, 0, 1)
     if job.group_key is not None:
         check_name(
             "group_key",
@@ -125,56 +190,141 @@ def check(job: Job) -> None:
             MAX_GROUP_KEY_BYTES,
             "Leave it out for no group.",
         )
-    due_of(job.scheduled)
-    for name, value in (("meta", job.meta), ("kwargs", job.kwargs or {})):
-        if not isinstance(value, Mapping):
+    check_mapping("meta", job.meta)
+    for name in check_mapping("kwargs", {} if job.kwargs is None else job.kwargs):
+        if not isinstance(name, str):
             raise InvalidOptionTypeError(
-                f"{name}={_shown(value)} ({type(value).__name__}) is no mapping.\n"
-                f"  Pass a dictionary: {name}={{'name': value}}."
+                f"kwargs has the name {_shown(name)} ({type(name).__name__}).\n"
+                "  A task's arguments have names, which are text: kwargs={'order': 42}.\n"
+                "  Pass a mapping with other keys as one of the arguments."
             )
 
 
-def _number(name: str, value: Any, least: float, most: float = MAX_SECONDS) -> None:
-    unit = " (seconds)" if most == MAX_SECONDS else ""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+def check_mapping(name: str, value: Any) -> Mapping[Any, Any]:
+    """The mapping, or an error."""
+    if isinstance(value, Mapping):
+        return value
+    raise InvalidOptionTypeError(
+        f"{name}={_shown(value)} ({type(value).__name__}) is no mapping.\n"
+        f"  It holds values by name.\n"
+        f"  Pass a dictionary: {name}={{'name': value}}."
+    )
+
+
+_ADVICE = {
+    "timeout": "None or 0 means no limit.",
+    "heartbeat": "0 means that none is asked for.",
+    "retries": "1 means that there is no second run.",
+    "ttl": "0 keeps the finished job's record for ever, -1 not at all.",
+    "retry_delay": "0 means at once.",
+    "retry_backoff": "True doubles the delay with each failure; a number is its maximum.",
+    "priority": "A lower number starts first; 0 is in the middle.",
+    "max_lost": "0 means that a job whose worker dies has failed.",
+    "max_waiting": "None means no limit.",
+    "progress": "It is a share of the whole: 0.5 is half.",
+}
+"What to do instead, by option."
+
+
+def check_number(name: str, value: Any, least: float, most: float = MAX_SECONDS) -> float:
+    """The number, or an error: from `least` to `most`, neither NaN nor a truth value."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and least <= value <= most:  # NaN is not
+        return cast("float", value)
+    unit = " of seconds" if most == MAX_SECONDS else ""
+    expected = f"a number{unit} from {least:g} to {most:.15g}"
+    if not is_number:
+        raise InvalidOptionTypeError(_refusal(name, value, "is no number", expected))
+    raise InvalidOptionError(_refusal(name, value, "is out of range", expected))
+
+
+def check_whole(name: str, value: Any, least: int, most: int) -> int:
+    """The whole number, or an error: from `least` to `most`, and no truth value."""
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if is_whole and least <= value <= most:
+        return int(value)
+    expected = f"a whole number from {least} to {most}"
+    if not is_whole:
+        raise InvalidOptionTypeError(_refusal(name, value, "is no whole number", expected))
+    raise InvalidOptionError(_refusal(name, value, "is out of range", expected))
+
+
+def _refusal(name: str, value: object, wrong: str, expected: str) -> str:
+    advice = _ADVICE.get(name, "Leave it out for the default.")
+    kind = f" ({type(value).__name__})" if wrong.startswith("is no") else ""
+    return f"{name}={_shown(value)}{kind} {wrong}.\n  It is {expected}.\n  {advice}"
+
+
+def check_callable(name: str, value: object, advice: str) -> None:
+    """An error unless it can be called."""
+    if not callable(value):
         raise InvalidOptionTypeError(
-            f"{name}={_shown(value)} ({type(value).__name__}) is no number.\n"
-            f"  Pass a number from {least:g} to {most:g}{unit}."
-        )
-    if not math.isfinite(value) or not least <= value <= most:
-        raise InvalidOptionError(
-            f"{name}={value!r} is out of range.\n  Pass a number from {least:g} to {most:g}{unit}."
+            f"{name}={_shown(value)} ({type(value).__name__}) cannot be called.\n"
+            f"  It is a function.\n"
+            f"  {advice}"
         )
 
 
-def _whole(name: str, value: Any, least: int, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidOptionTypeError(
-            f"{name}={_shown(value)} ({type(value).__name__}) is no whole number.\n"
-            f"  Pass one from {least} to {most}."
-        )
-    if not least <= value <= most:
+def check_statuses(statuses: Iterable[Status] | None) -> set[Status]:
+    """These statuses, or all; an error for what is none."""
+    try:
+        return set(Status) if statuses is None else {Status(status) for status in statuses}
+    except (ValueError, TypeError) as error:
         raise InvalidOptionError(
-            f"{name}={value!r} is out of range.\n  Pass a whole number from {least} to {most}."
-        )
+            f"statuses={_shown(statuses)} are no statuses: {error}.\n"
+            f"  A status is one of {', '.join(Status)}.\n"
+            "  Pass a list of them, or None for all: iter_jobs([Status.FAILED])."
+        ) from error
+
+
+def keys_of(job_keys: Iterable[str]) -> list[str]:
+    """The keys of jobs that are asked for; an error for what is no key at all."""
+    if not isinstance(job_keys, str | bytes) and isinstance(job_keys, Iterable):
+        keys = list(job_keys)
+        if all(isinstance(key, str) for key in keys):
+            return keys
+        job_keys = next(key for key in keys if not isinstance(key, str))
+    raise InvalidOptionTypeError(
+        f"{_shown(job_keys)} ({type(job_keys).__name__}) is no list of keys.\n"
+        "  A job is asked for by its key, which is text.\n"
+        "  Pass job.key: queue.job(job.key), queue.jobs([job.key])."
+    )
+
+
+def check_text(name: str, value: Any, advice: str) -> str:
+    """The text, or an error. What of it cannot be stored is escaped when it is."""
+    if isinstance(value, str):
+        return value
+    raise InvalidOptionTypeError(
+        f"{name}={_shown(value)} ({type(value).__name__}) is no text.\n  It is text (str).\n  {advice}"
+    )
 
 
 def _shown(value: object) -> str:
     return clip(repr_of(value), 80)
 
 
+_NOT_IN_QUEUE_NAMES = frozenset("{}*?[]\\")
+"""Braces decide where Redis Cluster puts a key; the others are patterns in an ACL, so that whoever may use a
+queue of such a name might use others too."""
+
+
 def check_queue_name(name: object) -> str:
-    """The name, or an error: it must not be empty, nor hold braces (they move the hash tag)."""
+    """The name, or an error: no braces, patterns, white space or control characters."""
     if not isinstance(name, str):
         raise InvalidOptionTypeError(
-            f"a queue's name must be text, got {name!r} ({type(name).__name__})."
+            f"a queue's name must be text, got {_shown(name)} ({type(name).__name__}).\n"
+            "  It is a part of every key of the queue's in Redis.\n"
+            "  Pass name='mails', or leave it out for 'default'."
         )
-    bad = [character for character in name if character in "{}" or ord(character) < 32]
-    if not name or len(name) > MAX_QUEUE_NAME or bad:
+    bad = breaks_lines(name) or any(
+        character in _NOT_IN_QUEUE_NAMES or character.isspace() for character in name
+    )
+    if not name or len(name) > MAX_QUEUE_NAME or bad or not _is_unicode(name):
         raise InvalidOptionError(
-            f"{name[:80]!r} cannot name a queue.\n"
-            f"  A name has 1 to {MAX_QUEUE_NAME} characters, no control characters and no braces "
-            "(they decide where Redis Cluster puts a key).\n"
+            f"{_shown(name)} cannot name a queue.\n"
+            f"  A name has 1 to {MAX_QUEUE_NAME} characters, none of them white space, a control character "
+            "or one of {}*?[]\\.\n"
             "  Choose another name."
         )
     return name
@@ -184,11 +334,7 @@ def check_max_waiting(most: object) -> int | None:
     """The limit, or an error: a whole number from 1, or None for no limit."""
     if most is None:
         return None
-    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
-        raise InvalidOptionError(
-            f"max_waiting={_shown(most)} is no limit.\n  Pass a whole number from 1, or None for no limit."
-        )
-    return most
+    return check_whole("max_waiting", most, 1, MAX_MAX_WAITING)
 
 
 def check_job_key(key: object) -> str:
@@ -202,21 +348,32 @@ def check_name(option: str, name: object, most: int, advice: str) -> str:
     """The name, or an error: text of 1 to `most` bytes without control characters."""
     if not isinstance(name, str):
         raise InvalidOptionTypeError(
-            f"{option} must be text, got {_shown(name)} ({type(name).__name__}).\n  {advice}"
+            f"{option} must be text, got {_shown(name)} ({type(name).__name__}).\n"
+            f"  It has 1 to {most} bytes of UTF-8 and no control characters.\n"
+            f"  {advice}"
         )
-    try:
-        size = len(name.encode())
-    except UnicodeEncodeError as error:
+    if not _is_unicode(name):
         raise InvalidOptionError(
-            f"{option} {name!r} is no valid Unicode text.\n  {advice}"
-        ) from error
-    if not 1 <= size <= most or any(ord(character) < 32 for character in name):
+            f"{option} {_shown(name)} is no valid Unicode text.\n"
+            f"  It has 1 to {most} bytes of UTF-8 and no control characters.\n"
+            f"  {advice}"
+        )
+    size = len(name.encode())
+    if not 1 <= size <= most or breaks_lines(name):
         raise InvalidOptionError(
-            f"{option} {name[:80]!r} has {size} bytes.\n"
+            f"{option} {_shown(name)} has {size} bytes.\n"
             f"  It has 1 to {most} bytes of UTF-8 and no control characters.\n"
             f"  {advice}"
         )
     return name
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it can be written: a lone surrogate cannot."""
+    return _SURROGATE.search(text) is None
 
 
 def due_of(scheduled: float | datetime | timedelta) -> tuple[int, int]:
@@ -233,23 +390,36 @@ def due_of(scheduled: float | datetime | timedelta) -> tuple[int, int]:
     if isinstance(scheduled, datetime):
         if scheduled.tzinfo is None:
             raise InvalidOptionError(
-                f"scheduled={scheduled!r} has no time zone, so it names no moment.\n"
+                f"scheduled={_shown(scheduled)} has no time zone, so it names no moment.\n"
+                "  A job is due at a moment, wherever its worker is.\n"
                 "  Pass an aware datetime (datetime.now(UTC) + ...), a timedelta, or epoch seconds."
             )
-        _within_horizon(scheduled, scheduled.timestamp() - environment().time_ms() / 1000)
-        return max(0, _milliseconds(scheduled.timestamp())), 0
+        return max(0, _milliseconds(_moment(scheduled, scheduled.timestamp()))), 0
     if isinstance(scheduled, bool) or not isinstance(scheduled, int | float):
         raise InvalidOptionTypeError(
-            f"scheduled={scheduled!r} ({type(scheduled).__name__}) is no moment.\n"
-            "  Pass epoch seconds, an aware datetime, or a timedelta from now."
+            f"scheduled={_shown(scheduled)} ({type(scheduled).__name__}) is no moment.\n"
+            "  A moment is epoch seconds, an aware datetime, or a timedelta from now.\n"
+            "  Pass one of these; text must be parsed first."
         )
-    if not math.isfinite(scheduled) or not 0 <= scheduled < _YEAR_2200_S:
+    if not 0 <= scheduled < _YEAR_2200_S:  # nor is NaN
         raise InvalidOptionError(
-            f"scheduled={scheduled!r} is outside 1970 to 2200.\n"
+            f"scheduled={_shown(scheduled)} is outside 1970 to 2200.\n"
+            "  A moment is given in seconds since 1970.\n"
             "  Pass epoch seconds (milliseconds are too large by a thousand)."
         )
-    _within_horizon(scheduled, scheduled - environment().time_ms() / 1000)
-    return _milliseconds(scheduled), 0
+    return _milliseconds(_moment(scheduled, scheduled)), 0
+
+
+def _moment(scheduled: object, epoch_s: float) -> float:
+    now_s = environment().time_ms() / 1000
+    if 0 < epoch_s < _YEAR_1971_S <= now_s:
+        raise InvalidOptionError(
+            f"scheduled={_shown(scheduled)} is a moment of the year 1970.\n"
+            "  Numbers are seconds since 1970, not from now.\n"
+            "  Pass a timedelta for a pause from now: scheduled=timedelta(seconds=60)."
+        )
+    _within_horizon(scheduled, epoch_s - now_s)
+    return epoch_s
 
 
 def _within_horizon(scheduled: object, ahead_s: float) -> None:
@@ -261,6 +431,7 @@ def _within_horizon(scheduled: object, ahead_s: float) -> None:
         )
 
 
+_YEAR_1971_S = 31_536_000
 _YEAR_2200_S = 7_258_118_400
 
 

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from queuekit import held, lifecycle, quarantine, results
+from queuekit import entry, held, lifecycle, quarantine, results
 from queuekit.environment import environment
-from queuekit.errors import DuplicateJobError, InvalidOptionError, QueueFullError
+from queuekit.errors import InvalidOptionError
 from queuekit.history import Attempt, attempts_of
 from queuekit.job import Job, JobError, Status
 from queuekit.lifecycle import RetryPolicy
-from queuekit.options import anew, check, check_max_waiting, check_queue_name, due_of, make_job
+from queuekit.options import (
+    MAX_OFFSET,
+    anew,
+    check_callable,
+    check_max_waiting,
+    check_number,
+    check_queue_name,
+    check_statuses,
+    check_text,
+    check_whole,
+    keys_of,
+    make_job,
+    make_jobs,
+)
 from queuekit.quarantine import Quarantined
-from queuekit.store.codec import Codec, State, unreadable, worker_name
-from queuekit.store.redis import BATCH, CONTAINERS, NewJob, Store, Stored
+from queuekit.store.codec import Codec, State, decode_infos, unreadable, worker_name
+from queuekit.store.redis import BATCH, CONTAINERS, MAX_PAGE, Store, Stored
 from queuekit.store.seal import Seal
 from queuekit.text import clip_error
 
@@ -43,7 +55,8 @@ class Queue:
     loop (and the simulated world) in which it is used.
 
     Args:
-        url: `redis://`, `rediss://`, `unix://`, or `fakeredis://` for a server inside this process.
+        url: `redis://`, `rediss://` (TLS), `unix://`, `sentinel://host:26379,host2:26379/mymaster`,
+            `rediscluster://host:6379`, or `fakeredis://` for a server inside this process.
         name: several queues share a Redis under different names.
         dump, load: how calls, results and meta are written: any pair that takes a mapping to text or
             bytes and back. JSON by default; a pickle would let whoever can write to Redis run code.
@@ -51,7 +64,9 @@ class Queue:
             is refused with a `QueueFullError`.
         signing_keys: a ring of secrets for a Redis that others can write to: records are signed with
             the first one, and accepted if signed with any. All users of the queue need the same.
-        options: passed on to redis-py (`password=`, `ssl_ca_certs=`, ...).
+        durability: `"primary"`, or `"replica"`: an enqueue is acknowledged only when a replica has it
+            too, so that a failover cannot lose it. See docs/production.md.
+        options: of each connection, as redis-py knows them (`password=`, `ssl_ca_certs=`, ...).
 
     Raises:
         InvalidUrlError, MissingDependencyError, InvalidOptionError: see their messages.
@@ -66,15 +81,24 @@ class Queue:
         *,
         max_waiting: int | None = None,
         signing_keys: Sequence[str | bytes] = (),
+        durability: str = "primary",
         **options: Any,
     ) -> None:
         if (dump is None) != (load is None):
-            raise InvalidOptionError("dump and load belong together: give both, or neither.")
+            given, missing = ("dump", "load") if load is None else ("load", "dump")
+            raise InvalidOptionError(
+                f"{given} was given without {missing}.\n"
+                "  dump and load belong together: what one writes the other reads.\n"
+                "  Give both, or neither."
+            )
+        for option, function in (("dump", dump), ("load", load)):
+            if function is not None:
+                check_callable(option, function, "Pass a function, such as json.dumps.")
         self.name = check_queue_name(name)
         self.max_waiting = check_max_waiting(max_waiting)
         self.codec = Codec(dump, load, Seal(name, signing_keys))
-        self.store = Store(url, name, options)
-        self._before_enqueues: dict[int, BeforeEnqueueType] = {}
+        self.store = Store(url, name, options, durability)
+        self.before_enqueues: dict[int, BeforeEnqueueType] = {}
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Queue:
@@ -104,12 +128,13 @@ class Queue:
         return f"{self.name}:{job_key}"
 
     def register_before_enqueue(self, callback: BeforeEnqueueType) -> None:
-        """Await `callback(job)` before each enqueue; it may change the job, or refuse by raising."""
-        self._before_enqueues[id(callback)] = callback
+        """Call `callback(job)`, sync or async, before each enqueue; it may change the job, or raise."""
+        check_callable("callback", callback, "Pass a function of a job.")
+        self.before_enqueues[id(callback)] = callback
 
     def unregister_before_enqueue(self, callback: BeforeEnqueueType) -> None:
         """Take it back."""
-        self._before_enqueues.pop(id(callback), None)
+        self.before_enqueues.pop(id(callback), None)
 
     async def enqueue(
         self,
@@ -136,75 +161,30 @@ class Queue:
             InvalidOptionError, InvalidOptionTypeError, NotSerializableError: before any write.
             QueueFullError: as many jobs wait as the queue's `max_waiting` allows.
             DuplicateJobError: see `on_duplicate`.
-            redis.RedisError: the server is away. If its answer got lost the job may be there;
-                enqueue with a `key` of your own to be able to repeat the call.
+            ServerUnreachableError: the server is away. If `error.may_have_happened`, its answer got
+                lost and the job may be there; enqueue with a `key` of your own to be able to
+                repeat the call. It comes within 15 s, mostly at once.
+            ServerRefusedError: it refuses, for the reason in `error.code` (OOM, READONLY, NOPERM, ...).
+            NotReplicatedError: under `durability="replica"`: stored, but on the primary only.
         """
         if on_duplicate not in ("none", "return", "raise"):
             raise InvalidOptionError(
-                f"on_duplicate={on_duplicate!r} is not known.\n  It is 'none', 'return' or 'raise'."
+                f"on_duplicate={on_duplicate!r} is not known.\n"
+                "  It is 'none', 'return' or 'raise'.\n"
+                "  'none' gives None for a job whose key is taken, as SAQ does."
             )
         job = make_job(job_or_func, kwargs)
-        [holder] = await self._enqueue_all([job])
+        [holder] = await entry.enqueue_all(self, [job])
         if holder is None:
             return job
         if on_duplicate == "raise":
-            raise DuplicateJobError(
-                f"job {job.key!r} is {holder.status} already ({holder.function}).\n"
-                "  Of jobs with one key, one at most is unfinished; nothing was stored.\n"
-                "  Wait for it (error.job.refresh(until_complete=...)), abort it, or choose another key.",
-                holder,
-            )
+            raise entry.duplicate(job, holder)
         return holder if on_duplicate == "return" else None
-
-    async def _enqueue_all(self, jobs: Sequence[Job]) -> list[Job | None]:
-        """Enqueue these; for each None, or the unfinished job that has its key."""
-        records = [await self._record(job) for job in jobs]
-        answers = await self.store.enqueue(records, self.max_waiting)
-        holders: list[Job | None] = []
-        full = 0
-        for job, answer in zip(jobs, answers, strict=True):
-            if answer.verdict == "taken":
-                assert answer.holder is not None
-                holders.append(self.seen(job.key, answer.holder))
-                continue
-            holders.append(None)
-            if answer.verdict == "full":
-                full += 1
-                continue
-            job.begin(answer.queued_ms)
-            job.scheduled = answer.due_ms / 1000 if answer.due_ms else 0
-            await self.show("enqueued", job, due_ms=answer.due_ms, kwargs=job.kwargs)
-        if full:
-            raise QueueFullError(
-                f"queue {self.name!r} is full: {full} of {len(jobs)} jobs were not stored.\n"
-                f"  At most {self.max_waiting:,} jobs may wait in it (max_waiting).\n"
-                "  Try again later, start more workers, or raise the limit."
-            )
-        return holders
-
-    async def _record(self, job: Job) -> NewJob:
-        self._adopt(job)
-        callbacks = list(self._before_enqueues.values())
-        for callback in callbacks:
-            await callback(job)
-        if callbacks:
-            check(job)
-        due, delay = due_of(job.scheduled)
-        call = self.codec.encode_call(job)
-        new_id = environment().new_id()
-        return NewJob(job.key, new_id, call, due, delay, job.priority, job.group_key or "")
-
-    def _adopt(self, job: Job) -> None:
-        if job.queue is not None and job.queue.name != self.name:
-            raise InvalidOptionError(
-                f"job {job.key!r} belongs to queue {job.queue.name!r}, not to {self.name!r}.\n"
-                "  Make a new Job for this queue."
-            )
-        job.queue = self
 
     async def apply(
         self,
         job_or_func: str | Callable[..., Any] | Job,
+        /,
         timeout: float | None = None,
         **kwargs: Any,
     ) -> Any:
@@ -215,6 +195,7 @@ class Queue:
 
         Raises:
             JobError: it ended unsuccessfully; `error.job` is the job.
+            UnreadableRecordError: it is complete, but its result cannot be read, or trusted.
             TimeoutError: it was not finished in time; it goes on.
         """
         [result] = await self.map(job_or_func, [kwargs], timeout=timeout)
@@ -223,6 +204,7 @@ class Queue:
     async def map(
         self,
         job_or_func: str | Callable[..., Any] | Job,
+        /,
         iter_kwargs: Iterable[dict[str, Any]],
         timeout: float | None = None,
         return_exceptions: bool = False,
@@ -234,16 +216,15 @@ class Queue:
             job_or_func: a task or its name.
             iter_kwargs: for each job what `enqueue` would take.
             timeout: for the whole, in seconds; also the jobs' own when given.
-            return_exceptions: put a `JobError` into the list instead of raising the first one; the
-                other jobs go on either way.
+            return_exceptions: put a `JobError` (or `UnreadableRecordError`) into the list instead of
+                raising the first one; the other jobs go on either way.
             kwargs: defaults for all jobs.
         """
-        common = kwargs if timeout is None else {"timeout": timeout, **kwargs}
-        jobs = [make_job(job_or_func, {**common, **each}) for each in iter_kwargs]
-        if len({job.key for job in jobs}) < len(jobs):
-            raise InvalidOptionError("two jobs of one map() have the same key; each needs its own.")
+        if timeout is not None:
+            kwargs = {"timeout": check_number("timeout", timeout, 0), **kwargs}
+        jobs = make_jobs(job_or_func, iter_kwargs, kwargs)
         async with asyncio.timeout(timeout or None):
-            await self._enqueue_all(jobs)
+            await entry.enqueue_all(self, jobs)
             return await results.gather(self, [job.key for job in jobs], return_exceptions)
 
     @contextlib.asynccontextmanager
@@ -274,7 +255,7 @@ class Queue:
 
     async def jobs(self, job_keys: Iterable[str]) -> list[Job | None]:
         """The jobs of these keys, each or None, in order."""
-        keys = list(job_keys)
+        keys = keys_of(job_keys)
         stored = await self.store.read(keys)
         return [
             None if each is None else self.seen(key, each)
@@ -303,7 +284,8 @@ class Queue:
 
         A job that moves while this runs is given in one of its statuses.
         """
-        wanted = set(Status if statuses is None else statuses)
+        wanted = check_statuses(statuses)
+        check_whole("batch_size", batch_size, 1, MAX_PAGE)
         seen: set[str] = set()
         # In the order in which jobs travel: one that moves on meanwhile is met further down.
         for container in (*CONTAINERS, "finished"):
@@ -321,11 +303,17 @@ class Queue:
         counts = await self.store.counts()
         counts["incomplete"] = sum(counts.values())
         if kind not in counts:
-            raise ValueError(f"cannot count {kind!r}; a kind is one of {', '.join(counts)}.")
+            raise InvalidOptionError(
+                f"cannot count {kind!r}.\n"
+                f"  A kind is one of {', '.join(counts)}.\n"
+                "  iter_jobs(statuses) finds the jobs of any status."
+            )
         return counts[kind]
 
     async def info(self, jobs: bool = False, offset: int = 0, limit: int = 10) -> QueueInfo:
         """Counts, workers, and with `jobs` a page of unfinished jobs, active ones first."""
+        check_whole("offset", offset, 0, MAX_OFFSET)
+        check_whole("limit", limit, 0, MAX_PAGE)
         counts = await self.store.counts()
         told = await self.store.workers(await self.store.server_time_ms())
         page: list[dict[str, Any]] = []
@@ -335,7 +323,7 @@ class Queue:
                 keys += await self.store.page(container, 0, offset + limit)
             page = [job.to_dict() for job in await self.jobs(keys[offset : offset + limit]) if job]
         return {
-            "workers": {str(worker_name(at)): json.loads(info) for at, info in told.items()},
+            "workers": {str(worker_name(at)): info for at, info in decode_infos(told).items()},
             "name": self.name,
             "queued": counts["queued"],
             "active": counts["active"],
@@ -354,22 +342,25 @@ class Queue:
         Raises:
             TimeoutError: after `timeout` seconds (None or 0: no limit).
         """
+        check_callable("callback", callback, "Pass a function of a key and a status.")
+        if timeout is not None:
+            check_number("timeout", timeout, 0)
+        job_keys = keys_of(job_keys)
         async with asyncio.timeout(timeout or None):
             await results.listen(self, job_keys, callback)
 
     async def refresh(self, job: Job, until_complete: float | None = None) -> None:
         """Read a job again: see `Job.refresh`."""
         if until_complete is None:
-            job.replace(await self._existing(job))
+            results.take_over(job, await self._existing(job))
             return
-        if until_complete < 0:
-            raise InvalidOptionError(f"until_complete={until_complete!r} must not be negative.")
+        check_number("until_complete", until_complete, 0)
         async with (
             asyncio.timeout(until_complete or None),
             contextlib.aclosing(results.finishing(self, [job.key])) as finishing,
         ):
             async for finished in finishing:
-                job.replace(finished)
+                results.take_over(job, finished)
                 return
         raise lifecycle.missing(job)
 
@@ -395,6 +386,7 @@ class Queue:
             JobNotFoundError: there is no such job.
         """
         del ttl
+        check_text("error", error, "Say why the job is to be stopped.")
         verdict = await self.store.abort(job.key, clip_error(error), job.ttl * 1000)
         if verdict == "missing":
             raise lifecycle.missing(job)
@@ -439,7 +431,7 @@ class Queue:
         if not stored.finished:
             raise lifecycle.refusal(job.key, stored.status, "retried")
         again = anew(stored)
-        await self._enqueue_all([again])
+        await entry.enqueue_all(self, [again])
         job.replace(again)
 
     def next_delay_ms(self, job: Job, unsuccessful: int) -> int:
@@ -461,6 +453,8 @@ class Queue:
         They count as failed, and hold up nothing. Each is kept for 30 days, or until `restore()` or
         `discard()`.
         """
+        check_whole("offset", offset, 0, MAX_OFFSET)
+        check_whole("limit", limit, 1, MAX_PAGE)
         return await quarantine.listed(self, offset, limit)
 
     async def restore(self, job_key: str) -> None:
@@ -469,6 +463,7 @@ class Queue:
         Raises:
             JobNotFoundError: it is not in quarantine, or nothing is left of what it was to run.
         """
+        [job_key] = keys_of([job_key])
         await quarantine.restore(self, job_key)
 
     async def discard(self, job_key: str) -> None:
@@ -477,6 +472,7 @@ class Queue:
         Raises:
             JobNotFoundError: it is not in quarantine.
         """
+        [job_key] = keys_of([job_key])
         await quarantine.discard(self, job_key)
 
     async def show(self, moment: str, job: Job, **details: object) -> None:

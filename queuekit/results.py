@@ -9,7 +9,9 @@ from collections.abc import AsyncGenerator, Iterable
 from typing import TYPE_CHECKING, Any
 
 from queuekit.environment import background
+from queuekit.errors import UnreadableRecordError
 from queuekit.job import UNSUCCESSFUL_TERMINAL_STATUSES, Job, JobError, Status
+from queuekit.store.codec import COUNTERS
 from queuekit.store.hints import FALLBACK_S
 from queuekit.types import ListenCallback
 
@@ -21,18 +23,47 @@ async def gather(queue: Queue, keys: list[str], return_exceptions: bool) -> list
     """The results of these jobs, in order; None for one whose record is gone.
 
     Raises:
-        JobError: one ended unsuccessfully, unless `return_exceptions`.
+        JobError, UnreadableRecordError: one ended unsuccessfully, or its result cannot be read, unless
+            `return_exceptions`.
     """
     found: dict[str, Any] = {}
     async with contextlib.aclosing(finishing(queue, keys)) as jobs:
         async for job in jobs:
-            if job.status not in UNSUCCESSFUL_TERMINAL_STATUSES:
-                found[job.key] = job.result
-            elif return_exceptions:
-                found[job.key] = JobError(job)
-            else:
-                raise JobError(job)
+            error = _failure(job)
+            if error is not None and not return_exceptions:
+                raise error
+            found[job.key] = job.result if error is None else error
     return [found.get(key) for key in keys]
+
+
+def take_over(job: Job, seen: Job) -> None:
+    """Let a job object say what was read of it.
+
+    Raises:
+        UnreadableRecordError: it is complete, but its record cannot be read; what the object says of its
+            task and arguments is kept.
+    """
+    if not seen.unreadable:
+        job.replace(seen)
+        return
+    for name in ("status", "error", "unreadable", "result", "worker_id", *COUNTERS):
+        setattr(job, name, getattr(seen, name))
+    if (error := _failure(seen)) is not None and seen.status is Status.COMPLETE:
+        raise error
+
+
+def _failure(job: Job) -> Exception | None:
+    """Why a finished job has no result to give."""
+    if job.status in UNSUCCESSFUL_TERMINAL_STATUSES:
+        return JobError(job)
+    if job.unreadable:
+        return UnreadableRecordError(
+            f"job {job.key!r} is {job.status}, but {job.unreadable}\n"
+            "  Its task has run; what it returned is not given out, since it may be anything.\n"
+            "  Give this process the dump, load and signing_keys of the job's worker, or ask who else writes "
+            "to this Redis."
+        )
+    return None
 
 
 async def finishing(queue: Queue, keys: Iterable[str]) -> AsyncGenerator[Job, None]:

@@ -11,7 +11,9 @@ from queuekit import upkeep
 from queuekit.environment import background, environment
 from queuekit.intake import Intake
 from queuekit.lifecycle import Event
+from queuekit.outage import Backoff
 from queuekit.store.redis import STORE_ERRORS
+from queuekit.text import one_line
 
 if TYPE_CHECKING:
     from queuekit.worker import Worker
@@ -36,6 +38,8 @@ class Session:
         self.intake = Intake(worker, self)
         self.upkeep_due = False
         "The moment has come that the last claim told of: leases end, or records."
+        self._halt = asyncio.Event()
+        self._ear_pauses = Backoff()
         self.tasks: dict[asyncio.Task[Any], None] = {}
         self.idle_since: float | None = None
         self.stopping = False
@@ -47,6 +51,7 @@ class Session:
 
     def stop(self) -> None:
         self.stopping = True
+        self._halt.set()
         self.attention.set()
 
     def jobs(self) -> list[asyncio.Task[Any]]:
@@ -62,17 +67,18 @@ class Session:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self.tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("%s of worker %s broke", task.get_name(), self._worker.id, exc_info=error)
+            name = one_line(task.get_name())
+            logger.error("%s of worker %s broke", name, self._worker.id, exc_info=error)
 
     def keep_leases(self, worker: Worker[Any]) -> None:
         if self._leases is None or self._leases.done():
             self._leases = self.spawn(upkeep.renew_leases(worker), "leases")
 
     async def pause(self, seconds: float) -> None:
-        """Wait, but not past the worker's stop."""
+        """Wait, but not past the worker's stop. Jobs that end meanwhile do not end it."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self.attention.wait()
+                await self._halt.wait()
 
     def wake_in(self, *, due_s: float | None, upkeep_s: float) -> None:
         """Look again when a job is due, and when upkeep is; in place of what was set before."""
@@ -113,11 +119,14 @@ class Session:
             message = await worker.queue.store.wait(
                 worker.address, for_work=for_work, timeout_s=seconds
             )
-        except (*STORE_ERRORS, TimeoutError) as error:
-            logger.warning("worker %s cannot listen to Redis: %s", worker.id, type(error).__name__)
+        except STORE_ERRORS as error:
+            worker.outage.note("listening", error)
             with background():
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(self._ear_pauses.next_s())
             message = None
+        else:
+            self._ear_pauses.reset()
+            worker.outage.over("listening")
         if message and message.startswith("abort\n"):
             _, fence, key, reason = message.split("\n", 3)
             run = worker.running.get(int(fence))

@@ -7,16 +7,20 @@ a thread that the process keeps for it; in a plain test of a simulation, on the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from queuekit.environment import environment
 from queuekit.job import Job, Status
+from queuekit.store.redis import BATCH
 
 if TYPE_CHECKING:
+    from queuekit.history import Attempt
+    from queuekit.quarantine import Quarantined
     from queuekit.queue import Queue
-    from queuekit.types import CountKind, QueueInfo
+    from queuekit.types import CountKind, ListenCallback, OnDuplicate, QueueInfo
 
 T = TypeVar("T")
 
@@ -47,13 +51,29 @@ class SyncQueue:
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
 
-    def enqueue(self, job_or_func: str | Callable[..., Any] | Job, /, **kwargs: Any) -> Job | None:
+    def connect(self) -> None:
+        """See `Queue.connect`."""
+        block_on(self._queue.connect())
+
+    def disconnect(self) -> None:
+        """Close the connections of the loop on which these methods run."""
+        block_on(self._queue.disconnect())
+
+    def enqueue(
+        self,
+        job_or_func: str | Callable[..., Any] | Job,
+        /,
+        *,
+        on_duplicate: OnDuplicate = "none",
+        **kwargs: Any,
+    ) -> Job | None:
         """See `Queue.enqueue`."""
-        return block_on(self._queue.enqueue(job_or_func, **kwargs))
+        return block_on(self._queue.enqueue(job_or_func, on_duplicate=on_duplicate, **kwargs))
 
     def apply(
         self,
         job_or_func: str | Callable[..., Any] | Job,
+        /,
         timeout: float | None = None,
         **kwargs: Any,
     ) -> Any:
@@ -63,6 +83,7 @@ class SyncQueue:
     def map(
         self,
         job_or_func: str | Callable[..., Any] | Job,
+        /,
         iter_kwargs: Iterable[dict[str, Any]],
         timeout: float | None = None,
         return_exceptions: bool = False,
@@ -73,6 +94,18 @@ class SyncQueue:
             self._queue.map(job_or_func, iter_kwargs, timeout, return_exceptions, **kwargs)
         )
 
+    @contextlib.contextmanager
+    def batch(self) -> Iterator[None]:
+        """See `Queue.batch`."""
+        batch = self._queue.batch()
+        block_on(_awaited(batch.__aenter__()))
+        try:
+            yield
+        except BaseException as error:
+            block_on(_awaited(batch.__aexit__(type(error), error, error.__traceback__)))
+            raise
+        block_on(_awaited(batch.__aexit__(None, None, None)))
+
     def job(self, job_key: str) -> Job | None:
         """See `Queue.job`."""
         return block_on(self._queue.job(job_key))
@@ -81,9 +114,13 @@ class SyncQueue:
         """See `Queue.jobs`."""
         return block_on(self._queue.jobs(job_keys))
 
-    def abort(self, job: Job, error: str) -> None:
-        """See `Queue.abort`."""
-        block_on(self._queue.abort(job, error))
+    def iter_jobs(
+        self, statuses: Iterable[Status] | None = None, batch_size: int = BATCH
+    ) -> Iterator[Job]:
+        """See `Queue.iter_jobs`."""
+        jobs = self._queue.iter_jobs(statuses, batch_size)
+        while (job := block_on(_next(jobs))) is not None:
+            yield job
 
     def count(self, kind: CountKind) -> int:
         """See `Queue.count`."""
@@ -93,9 +130,49 @@ class SyncQueue:
         """See `Queue.info`."""
         return block_on(self._queue.info(jobs, offset, limit))
 
-    def disconnect(self) -> None:
-        """Close the connections of the loop on which these methods run."""
-        block_on(self._queue.disconnect())
+    def listen(
+        self, job_keys: Iterable[str], callback: ListenCallback, timeout: float | None = 10
+    ) -> None:
+        """See `Queue.listen`. The callback is called where the loop runs, and must not block."""
+        block_on(self._queue.listen(job_keys, callback, timeout))
+
+    def refresh(self, job: Job, until_complete: float | None = None) -> None:
+        """See `Queue.refresh`."""
+        block_on(self._queue.refresh(job, until_complete))
+
+    def abort(self, job: Job, error: str, ttl: float | None = None) -> None:
+        """See `Queue.abort`."""
+        block_on(self._queue.abort(job, error, ttl))
+
+    def update(self, job: Job, **fields: Any) -> None:
+        """See `Queue.update`."""
+        block_on(self._queue.update(job, **fields))
+
+    def finish(
+        self, job: Job, status: Status, *, result: Any = None, error: str | None = None
+    ) -> None:
+        """See `Queue.finish`."""
+        block_on(self._queue.finish(job, status, result=result, error=error))
+
+    def retry(self, job: Job, error: str | None) -> None:
+        """See `Queue.retry`."""
+        block_on(self._queue.retry(job, error))
+
+    def history(self, job: Job) -> list[Attempt]:
+        """See `Queue.history`."""
+        return block_on(self._queue.history(job))
+
+    def quarantined(self, offset: int = 0, limit: int = BATCH) -> list[Quarantined]:
+        """See `Queue.quarantined`."""
+        return block_on(self._queue.quarantined(offset, limit))
+
+    def restore(self, job_key: str) -> None:
+        """See `Queue.restore`."""
+        block_on(self._queue.restore(job_key))
+
+    def discard(self, job_key: str) -> None:
+        """See `Queue.discard`."""
+        block_on(self._queue.discard(job_key))
 
 
 class SyncJob:
@@ -116,9 +193,9 @@ class SyncJob:
         """See `Job.enqueue`."""
         block_on(self._job.enqueue(queue))
 
-    def abort(self, error: str) -> None:
+    def abort(self, error: str, ttl: float | None = None) -> None:
         """See `Job.abort`."""
-        block_on(self._job.abort(error))
+        block_on(self._job.abort(error, ttl))
 
     def finish(self, status: Status, *, result: Any = None, error: str | None = None) -> None:
         """See `Job.finish`."""
@@ -127,3 +204,15 @@ class SyncJob:
     def retry(self, error: str | None) -> None:
         """See `Job.retry`."""
         block_on(self._job.retry(error))
+
+    def history(self) -> list[Attempt]:
+        """See `Job.history`."""
+        return block_on(self._job.history())
+
+
+async def _awaited(awaitable: Any) -> Any:
+    return await awaitable
+
+
+async def _next(jobs: AsyncIterator[Job]) -> Job | None:
+    return await anext(jobs, None)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-MAX_ERROR_CHARACTERS = 32 * 1024
-"Of an error's text; the end of a traceback tells more than its beginning, so that is kept."
+import re
+
+MAX_ERROR_BYTES = 32 * 1024
+"UTF-8 bytes of an error's text; the end of a traceback tells more than its beginning, so that is kept."
+
+_CLIPPED = b"[...]\n"
 
 
 def text_of(error: BaseException) -> str:
@@ -22,12 +26,32 @@ def repr_of(value: object) -> str:
         return f"<{type(value).__name__}: its __repr__ raised {type(broken).__name__}>"
 
 
+_BREAKS_LINES = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"Control characters, and whatever else some reader takes for the end of a line."
+
+
+def breaks_lines(text: str) -> bool:
+    """Whether it has a control character, or anything else that some reader takes for a new line."""
+    return _BREAKS_LINES.search(text) is not None
+
+
+def one_line(text: str) -> str:
+    """The text for a log: what cannot be printed is escaped, so that it cannot pass for a line of its own."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character
+        if character.isprintable()
+        else character.encode("unicode_escape", "backslashreplace").decode()
+        for character in text
+    )
+
+
 def gist(error: str) -> str:
-    """The line of a traceback that names the exception; its further lines are indented."""
-    lines = [line for line in error.splitlines() if line and not line[0].isspace()]
-    line = clip(lines[-1] if lines else error.strip(), 300)
-    # Logs travel, and lone surrogates do not.
-    return line.encode("utf-8", "backslashreplace").decode()
+    """The line of a traceback that names the exception, or the first line of a text; fit for a log."""
+    last = error.rpartition("Traceback (most recent call last):\n")[2]
+    lines = [line for line in last.splitlines() if line and not line[0].isspace()]
+    return one_line(clip(lines[0] if lines else last.strip(), 300))
 
 
 def clip(text: str, limit: int) -> str:
@@ -37,6 +61,9 @@ def clip(text: str, limit: int) -> str:
 
 def clip_error(text: str) -> bytes:
     """An error's text as it is stored: its end, and always valid UTF-8."""
-    if len(text) > MAX_ERROR_CHARACTERS:
-        text = f"[...]\n{text[-MAX_ERROR_CHARACTERS:]}"
-    return text.encode("utf-8", "backslashreplace")
+    # One character more than fits tells that there is more.
+    written = text[-MAX_ERROR_BYTES - 1 :].encode("utf-8", "backslashreplace")
+    if len(written) <= MAX_ERROR_BYTES:
+        return written
+    end = written[len(_CLIPPED) - MAX_ERROR_BYTES :].decode("utf-8", "ignore")
+    return _CLIPPED + end.encode()

@@ -102,6 +102,7 @@ ListenCallback: TypeAlias = "Callable[[str, Status], Any]"
 CountKind: TypeAlias = Literal["queued", "active", "scheduled", "incomplete"]
 OnDuplicate: TypeAlias = Literal["none", "return", "raise"]
 DurationKind: TypeAlias = Literal["process", "start", "total", "running"]
+CatchUp: TypeAlias = Literal["skip", "one", "all"]
 DumpType: TypeAlias = Callable[[Mapping[Any, Any]], bytes | str]
 LoadType: TypeAlias = Callable[[bytes | str], Any]
 
@@ -113,7 +114,7 @@ class SettingsDict(TypedDict, total=False):
     functions: Required[FunctionsType[Any]]
     concurrency: int
     cron_jobs: Collection[CronJob]
-    cron_tz: tzinfo
+    cron_tz: tzinfo | str
     startup: LifecycleFunctionsType[Any]
     shutdown: LifecycleFunctionsType[Any]
     before_process: LifecycleFunctionsType[Any]

@@ -1,4 +1,4 @@
-"""What a worker does beside running jobs: renew leases, recover lost jobs, tick, tidy, tell.
+"""What a worker does beside running jobs: renew leases, recover lost jobs, tidy, tell.
 
 None of it polls. Each duty has a moment at which it is due, told by the server with every claim, or
 runs while there is something to keep up.
@@ -9,16 +9,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from queuekit import lifecycle
-from queuekit.cron import Schedule
 from queuekit.environment import background, environment
 from queuekit.job import Job, Status
 from queuekit.lifecycle import Event
-from queuekit.store.redis import BATCH, STORE_ERRORS, Claimed, Held, Move, NewJob
-from queuekit.text import clip_error, text_of
+from queuekit.store.redis import BATCH, STORE_ERRORS, Claimed, Held, Move
+from queuekit.text import clip_error, gist, one_line, text_of
 
 if TYPE_CHECKING:
     from queuekit.worker import Worker
@@ -27,6 +25,9 @@ logger = logging.getLogger("queuekit")
 
 RETRY_S = 0.5
 "Before upkeep tries again what Redis refused or did not answer."
+
+RECOVERY_ROUNDS = 10
+"Batches of lost jobs that a worker moves before it looks at what else there is; then it goes on."
 
 ALIVE_S = 60.0
 "A worker that was not heard of for so long counts as gone (longer when it may wait longer)."
@@ -46,10 +47,11 @@ async def renew_leases(worker: Worker[Any]) -> None:
         try:
             news = await worker.queue.store.renew(proofs, round(worker.lease_s * 1000))
         except STORE_ERRORS as error:
-            logger.warning("leases could not be renewed: %s", type(error).__name__)
+            worker.outage.note("renewing leases", error)
             _give_up_expired(worker)
             pause = RETRY_S
             continue
+        worker.outage.over("renewing leases")
         pause = worker.lease_s / 3
         told = {fence: (what, reason) for fence, what, reason in news}
         for run in runs:
@@ -75,8 +77,8 @@ async def after_claim(worker: Worker[Any], claimed: Claimed) -> None:
     if claimed.lease_end_ms is not None and claimed.lease_end_ms <= claimed.now_ms:
         await recover(worker)
     if claimed.record_end_ms is not None and claimed.record_end_ms <= claimed.now_ms:
-        while await worker.queue.store.expire() == BATCH:
-            pass
+        # One batch: if there are more, the next claim tells so, and jobs come in between.
+        await worker.queue.store.expire()
 
 
 async def recover(worker: Worker[Any]) -> int:
@@ -85,7 +87,7 @@ async def recover(worker: Worker[Any]) -> int:
     Any number of workers may do this at once: each move is accepted once. How many were moved here.
     """
     moved = 0
-    while True:
+    for _ in range(RECOVERY_ROUNDS):
         orphans = await worker.queue.store.expired()
         moves = [_recovery(worker, orphan) for orphan in orphans]
         verdicts = await worker.queue.store.commit(moves) if moves else []
@@ -94,14 +96,16 @@ async def recover(worker: Worker[Any]) -> int:
                 moved += 1
                 await _tell_lost(worker, move)
         if len(orphans) < BATCH or not any(verdict == "ok" for verdict, _ in verdicts):
-            return moved
+            break
+    return moved
 
 
 def _recovery(worker: Worker[Any], orphan: Held) -> Move:
     try:
         job = worker.queue.decode(orphan.key, orphan.call, orphan.state)
     except Exception as error:  # whatever a `load` raises: one bad record must not stop the others
-        logger.exception("the record of job %r cannot be read; it is set aside", orphan.key)
+        why = gist(text_of(error))
+        logger.error("the record of job %r is set aside, unreadable: %s", orphan.key, why)  # noqa: TRY400
         return set_aside(orphan, error)
     target, text = _after_loss(job)
     return Move(
@@ -139,7 +143,7 @@ def _after_loss(job: Job) -> tuple[Status, str]:
         return Status.ABORTED, job.error or "aborted"
     losses = job.losses + 1
     target = lifecycle.after_loss(losses, job.max_lost)
-    text = f"worker {job.worker_id} lost it: the lease of attempt {job.attempts} ended"
+    text = f"worker {one_line(job.worker_id or '?')} lost it: the lease of attempt {job.attempts} ended"
     if target is Status.FAILED:
         text += f"; that was loss {losses}, and {job.max_lost} are allowed"
     return target, text
@@ -158,75 +162,6 @@ async def _tell_lost(worker: Worker[Any], move: Move) -> None:
         )
 
 
-async def tick(worker: Worker[Any], schedules: list[Schedule]) -> None:
-    """Enqueue the job of each tick when it comes.
-
-    Ticks before the worker's start are not made up; those that pass while it is up, but held up, are.
-    """
-    store = worker.queue.store
-    server = ServerClock(await _patiently(store.server_time_ms))
-    due = {schedule.id: schedule.next_tick_ms(server.now_ms()) for schedule in schedules}
-    while True:
-        pause = (min(due.values()) - server.now_ms()) / 1000
-        if pause > 0:
-            await asyncio.sleep(pause)
-        for schedule in schedules:
-            while due[schedule.id] <= server.now_ms():
-                tick_ms = due[schedule.id]
-                verdict, now_ms = await _patiently(partial(_handle, worker, schedule, tick_ms))
-                server = ServerClock(now_ms)
-                if verdict == "early":
-                    break
-                due[schedule.id] = schedule.next_tick_ms(tick_ms)
-
-
-async def _handle(worker: Worker[Any], schedule: Schedule, tick_ms: int) -> tuple[str, int]:
-    job = schedule.job_at(tick_ms)
-    record = NewJob(job.key, environment().new_id(), worker.queue.codec.encode_call(job))
-    verdict, now_ms = await worker.queue.store.cron(
-        schedule.id, tick_ms, unique=schedule.unique, job=record
-    )
-    if verdict == "overlap":
-        logger.info(
-            "schedule %r: the job of the last tick still runs; this one is skipped", schedule.id
-        )
-    world = environment()
-    if world.watched and verdict in ("enqueued", "overlap"):
-        await world.step(
-            "ticked",
-            key=job.key,
-            function=job.function,
-            kwargs=job.kwargs,
-            queue=worker.queue.name,
-            schedule=schedule.id,
-            tick_ms=tick_ms,
-            verdict=verdict,
-        )
-    return verdict, now_ms
-
-
-async def _patiently(call: Any) -> Any:
-    """Its answer, however long Redis is away."""
-    while True:
-        try:
-            return await call()
-        except STORE_ERRORS as error:
-            logger.warning("cron waits for Redis: %s", type(error).__name__)
-            with background():
-                await asyncio.sleep(RETRY_S)
-
-
-class ServerClock:
-    """The server's time between two answers, kept by this process's monotonic clock."""
-
-    def __init__(self, now_ms: int) -> None:
-        self._now_ms = now_ms
-        self._asked_at = environment().monotonic()
-
-    def now_ms(self) -> int:
-        return self._now_ms + round((environment().monotonic() - self._asked_at) * 1000)
-
-
 async def tell_statistics(worker: Worker[Any]) -> None:
     """Write the worker's statistics when they have changed, at most once in a while."""
     while True:
@@ -243,7 +178,9 @@ async def write_info(worker: Worker[Any]) -> None:
     try:
         await worker.queue.store.register(worker.address, alive_ms(), info)
     except STORE_ERRORS as error:
-        logger.warning("statistics could not be written: %s", type(error).__name__)
+        worker.outage.note("writing statistics", error)
+    else:
+        worker.outage.over("writing statistics")
 
 
 def alive_ms() -> int:

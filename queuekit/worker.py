@@ -6,45 +6,38 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextvars import ContextVar
 from datetime import UTC, tzinfo
 from typing import TYPE_CHECKING, Any, Generic, cast
 
-from queuekit import upkeep
-from queuekit.cron import distinct, make_schedule
+from queuekit import ticks, upkeep
+from queuekit.cron import Schedule, distinct, make_schedule
 from queuekit.environment import environment
-from queuekit.errors import InvalidOptionError, InvalidOptionTypeError
 from queuekit.execution import Execution, Outcome, call
 from queuekit.job import CronJob, Job
 from queuekit.lifecycle import LEASE_MS, SOLO_WAIT_S, Event
-from queuekit.options import check_name
+from queuekit.outage import Backoff, Outage
 from queuekit.queue import Queue
 from queuekit.registry import Registry
 from queuekit.session import Session, signals_stop, wait_for_all
+from queuekit.store.advice import advice
 from queuekit.store.redis import STORE_ERRORS, Claimed
-from queuekit.text import gist
+from queuekit.text import gist, one_line
 from queuekit.types import (
-    Context,
     CtxType,
     FunctionsType,
     LifecycleFunctionsType,
     TimersDict,
     WorkerInfo,
 )
+from queuekit.worker_options import check_seconds, check_worker, checked_hooks, checked_timers
+from queuekit.zones import zone_of
 
 if TYPE_CHECKING:
     from queuekit.types import WorkerStats
 
 logger = logging.getLogger("queuekit")
-
-MAX_BACKOFF_S = 2.0
-"The longest pause between two tries to reach Redis: a worker is back within it."
-
-MAX_WORKER_ID_BYTES = 128
-"UTF-8 bytes of a worker's name; it stands beside each job that it runs."
-
-TIMERS = ("schedule", "worker_info", "sweep", "abort")
 
 
 _within: ContextVar[Worker[Any] | None] = ContextVar("queuekit_worker", default=None)
@@ -63,7 +56,7 @@ class Worker(Generic[CtxType]):
         id: the worker's name; made up at each start when not given.
         concurrency: jobs that run at one time (default 10).
         cron_jobs: what to enqueue at which times; their tasks are registered too.
-        cron_tz: the time zone of cron expressions (default UTC).
+        cron_tz: the time zone of cron expressions, or its name (default UTC).
         startup, shutdown: called with the context, which they may fill, before and after all jobs.
         before_process, after_process: called with a job's context around each run. One or many, sync
             or async, like all hooks.
@@ -94,7 +87,7 @@ class Worker(Generic[CtxType]):
         id: str | None = None,  # noqa: A002 (SAQ's name)
         concurrency: int = 10,
         cron_jobs: Collection[CronJob] | None = None,
-        cron_tz: tzinfo = UTC,
+        cron_tz: tzinfo | str = UTC,
         startup: LifecycleFunctionsType[Any] | None = None,
         shutdown: LifecycleFunctionsType[Any] | None = None,
         before_process: LifecycleFunctionsType[Any] | None = None,
@@ -109,17 +102,23 @@ class Worker(Generic[CtxType]):
         lease_s: float = LEASE_MS / 1000,
         solo_wait_s: float = SOLO_WAIT_S,
     ) -> None:
-        _check(concurrency, max_burst_jobs, lease_s, solo_wait_s, id)
+        check_worker(queue, concurrency, max_burst_jobs, lease_s, id, metadata)
+        check_seconds(
+            dequeue_timeout=dequeue_timeout,
+            shutdown_grace_period_s=shutdown_grace_period_s,
+            cancellation_hard_deadline_s=cancellation_hard_deadline_s,
+            solo_wait_s=solo_wait_s,
+        )
         self.queue = queue
         self.functions = Registry(functions)
         self.names = self.functions.names
         self.concurrency = min(concurrency, max_burst_jobs or concurrency)
-        self.schedules = distinct([make_schedule(job, cron_tz) for job in cron_jobs or ()])
-        for cron_job in cron_jobs or ():
-            self.functions.add(cron_job.function)
-        self.startup, self.shutdown = _hooks(startup), _hooks(shutdown)
-        self.before_process, self.after_process = _hooks(before_process), _hooks(after_process)
-        self.timers = _checked_timers(timers)
+        self.schedules = self._take_schedules(cron_jobs or (), zone_of(cron_tz))
+        self.startup = checked_hooks("startup", startup)
+        self.shutdown = checked_hooks("shutdown", shutdown)
+        self.before_process = checked_hooks("before_process", before_process)
+        self.after_process = checked_hooks("after_process", after_process)
+        self.timers = checked_timers(timers)
         self.dequeue_timeout = dequeue_timeout
         self.burst = burst
         self.max_burst_jobs = max_burst_jobs
@@ -130,21 +129,31 @@ class Worker(Generic[CtxType]):
         self.solo_wait_s = solo_wait_s
         self._given_id = id
         self.context: CtxType = cast("CtxType", {"worker": self, "queue": queue})
-        self.running: dict[int, Execution] = {}
-        "The runs under way, by the fence of their claim."
-        self.abandoned = 0
-        "Tasks that ignored their cancellation and were left behind."
         self._session: Session | None = None
         self._reset("")
 
     def __repr__(self) -> str:
         return f"Worker<id={self.id!r}, queue={self.queue.name!r}>"
 
+    def _take_schedules(self, cron_jobs: Collection[CronJob], zone: tzinfo) -> list[Schedule]:
+        schedules = distinct([make_schedule(job, zone) for job in cron_jobs])
+        for schedule in schedules:
+            self.queue.codec.encode_call(schedule.job_at(0))  # refused here, not at its first tick
+        for cron_job in cron_jobs:
+            self.functions.add(cron_job.function)
+        return schedules
+
     def _reset(self, worker_id: str) -> None:
         self.id = worker_id or self._given_id or ""
         self.address = ""
         "What Redis knows this start of the worker by: its claims, and the key of messages to it."
         self.stats: dict[str, int] = dict.fromkeys(("complete", "failed", "retried", "aborted"), 0)
+        self.running: dict[int, Execution] = {}
+        "The runs under way, by the fence of their claim."
+        self.abandoned = 0
+        "Tasks that ignored their cancellation and were left behind."
+        self.outage = Outage(self.id)
+        "Whether Redis is away, as all duties of the worker together know it."
         self._started_at = 0.0
 
     @property
@@ -209,11 +218,16 @@ class Worker(Generic[CtxType]):
             self._session.hurry.set()
 
     async def _work(self, session: Session) -> None:
-        logger.info("worker %s starts on %r with %s", self.id, self.queue, ", ".join(self.names))
+        tasks = one_line(", ".join(self.names))
+        logger.info("worker %s starts on %r with %s", self.id, self.queue, tasks)
         await upkeep.write_info(self)
+        if not environment().simulated:
+            # Beside the work, which does not wait for it. Not in a simulation: its server is a test's,
+            # nobody's data is on it, and a warning in each test would be noise.
+            session.spawn(self._advise(), "advice")
         session.spawn(upkeep.tell_statistics(self), "statistics")
         if self.schedules:
-            session.spawn(upkeep.tick(self, self.schedules), "cron")
+            session.spawn(ticks.tick(self, self.schedules), "cron")
         try:
             await self._take_jobs(session)
         finally:
@@ -222,9 +236,13 @@ class Worker(Generic[CtxType]):
             with contextlib.suppress(*STORE_ERRORS):  # it will be noticed by its silence
                 await self.queue.store.deregister(self.address)
 
+    async def _advise(self) -> None:
+        for finding in await advice(self.queue.store.server):
+            logger.warning("worker %s: %s", self.id, finding)
+
     async def _take_jobs(self, session: Session) -> None:
         """Claim first, wait after, always: the token may have been somebody else's."""
-        backoff = 0.05
+        pauses = Backoff()
         while not session.stopping:
             session.attention.clear()
             try:
@@ -232,11 +250,12 @@ class Worker(Generic[CtxType]):
                 if claimed is not None:
                     await upkeep.after_claim(self, claimed)
             except STORE_ERRORS as error:
-                logger.warning("worker %s cannot reach Redis: %s", self.id, type(error).__name__)
-                await session.pause(backoff)
-                backoff = min(backoff * 2, MAX_BACKOFF_S)
+                self.outage.note("claiming", error)
+                await session.pause(pauses.next_s())
                 continue
-            backoff = 0.05
+            pauses.reset()
+            if claimed is not None:
+                self.outage.over("claiming")
             if self._is_done(session, claimed):
                 session.stop()
             elif not (claimed and self._comes_again_at_once(claimed)):
@@ -269,8 +288,8 @@ class Worker(Generic[CtxType]):
             if self._session is not None:
                 self._session.changed.set()
         level = logging.WARNING if outcome.event in (Event.FAILED, Event.LOST) else logging.INFO
-        said = f": {gist(outcome.error)}" if outcome.error else ""
-        logger.log(level, "job %r (%s) %s%s", job.key, job.function, outcome.event.value, said)
+        task, said = one_line(job.function), f": {gist(outcome.error)}" if outcome.error else ""
+        logger.log(level, "job %r (%s) %s%s", job.key, task, outcome.event.value, said)
 
     def _is_done(self, session: Session, claimed: Claimed | None) -> bool:
         """In burst mode: whether there is nothing left to do."""
@@ -329,50 +348,3 @@ _COUNTERS = {
     Event.RETRIED: "retried",
     Event.ABORTED: "aborted",
 }
-
-
-def _hooks(given: LifecycleFunctionsType[Any] | None) -> list[Callable[[Context], Any]]:
-    if given is None:
-        return []
-    hooks = [given] if callable(given) else list(given)
-    for hook in hooks:
-        if not callable(hook):
-            raise InvalidOptionTypeError(
-                f"{hook!r} is no hook: it must be a function of a context."
-            )
-    return hooks
-
-
-def _checked_timers(timers: TimersDict | None) -> dict[str, float]:
-    checked: dict[str, float] = {}
-    for name, seconds in (timers or {}).items():
-        if name not in TIMERS:
-            raise InvalidOptionError(f"there is no timer {name!r}; known are {', '.join(TIMERS)}.")
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
-            raise InvalidOptionError(
-                f"timer {name}={seconds!r} must be a positive number of seconds."
-            )
-        checked[name] = float(seconds)
-    return checked
-
-
-def _check(
-    concurrency: int,
-    max_burst_jobs: int | None,
-    lease_s: float,
-    solo_wait_s: float,
-    worker_id: str | None,
-) -> None:
-    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-        raise InvalidOptionError(f"concurrency={concurrency!r} must be a whole number from 1.")
-    if max_burst_jobs is not None and max_burst_jobs < 1:
-        raise InvalidOptionError(f"max_burst_jobs={max_burst_jobs!r} must be at least 1, or None.")
-    if not lease_s >= 1:
-        raise InvalidOptionError(
-            f"lease_s={lease_s!r} is too short.\n"
-            "  A lease is renewed at a third of its time; give it at least 1 second."
-        )
-    if not solo_wait_s >= 0:
-        raise InvalidOptionError(f"solo_wait_s={solo_wait_s!r} must be a number of seconds from 0.")
-    if worker_id is not None:
-        check_name("id", worker_id, MAX_WORKER_ID_BYTES, "Leave it out to have one made up.")

@@ -5,26 +5,33 @@
 -- Moves:   queued -> aborted, active -> aborting, aborting -> aborting
 
 local key, reason = ARGV[2], ARGV[3]
-local stored = fields(key, 'status', 'worker', 'fence', 'expires', 'group', 'follows') or {}
+local state = fields(key, 'status', 'worker', 'fence', 'expires', 'group', 'follows')
+local stored = state or {}
 local status = stored[1] or (head_of(key) and 'queued')
-if not status or (stored[4] and tonumber(stored[4]) <= now) then return 'missing' end
+if not status or (stored[4] and (tonumber(stored[4]) or now + 1) <= now) then return 'missing' end
 if terminal[status] then return 'final ' .. status end
 relieve()
 if status == 'queued' then
-  local group = stored[5] or nil
   if stored[6] then
-    unfollow(group, stored[6], key)
-  elseif redis.call('ZREM', READY, key) == 0 and redis.call('ZREM', SCHEDULED, key) == 0 then
-    redis.call('ZREM', SUSPECT, key)
+    unfollow(stored[5], stored[6], key)
+  else
+    -- Of one whose state is gone nobody knows where it stands.
+    for _, container in ipairs({ READY, SCHEDULED, SUSPECT, LEASE }) do
+      if redis.call('ZREM', container, key) == 1 then break end
+    end
   end
-  finish(key, 'aborted', tonumber(ARGV[4]), { 'error', reason })
-  leave(key, group)
+  if state then
+    finish(key, 'aborted', tonumber(ARGV[4]), { 'error', reason })
+    leave(key)
+  else
+    set_aside(key, reason, 'aborted')
+  end
   return 'aborted'
 end
 redis.call('HSET', job_of(key), 'status', 'aborting', 'error', reason)
 -- A worker that is gone hears nothing: the end of its lease ends the job.
 if tonumber(redis.call('ZSCORE', WORKERS, stored[2]) or 0) > now then
-  redis.call('RPUSH', root .. ':control:' .. stored[2], 'abort\n' .. stored[3] .. '\n' .. key .. '\n' .. reason)
+  tell_worker(stored[2], 'abort\n' .. stored[3] .. '\n' .. key .. '\n' .. reason)
 end
 tell(key, 'aborting')
 return 'aborting'

@@ -14,6 +14,7 @@ local CLAIMS = root .. ':claims'
 local PROMOTE_LIMIT = 100
 local MAX_BYTES = 4194304
 local jobs, keys, bytes = {}, {}, 0
+local fence
 relieve()
 local unwatched = redis.call('ZCARD', LEASE) == 0
 
@@ -21,16 +22,20 @@ local unwatched = redis.call('ZCARD', LEASE) == 0
 local function take(key)
   local state, call = state_of(key), call_record(key)
   if not (state and call) then
-    return set_aside(key, state and 'its call is gone' or 'its state is no hash: something else was written to its key')
+    return set_aside(key, 'its record cannot be read: '
+      .. (state and 'its call is gone' or 'its state is no hash, something else was written to its key'))
+  end
+  if not tonumber(state[2] or 0) or not known[state[1] or 'queued'] then
+    return set_aside(key, 'its record cannot be read: its status or attempts are none of queuekit\'s')
   end
   -- A stray entry, of a job whose record was evicted and made anew: the job itself is elsewhere.
   if state[1] and state[1] ~= 'queued' then return end
-  local fence = redis.call('INCR', root .. ':fence')
+  fence = fence + 1
   if state[9] then redis.call('HDEL', job_of(key), 'due') end
-  state[1], state[2], state[6], state[8], state[9] = 'active', tostring((state[2] or 0) + 1), exact(now), exact(now), false
-  state[10], state[16], state[17] = worker, tostring(fence), claim
+  state[1], state[2], state[6], state[8], state[9] = 'active', exact((tonumber(state[2] or 0) or 0) + 1), exact(now), exact(now), false
+  state[10], state[16], state[17] = worker, exact(fence), claim
   redis.call('HSET', job_of(key), 'status', 'active', 'attempts', state[2], 'started', state[6], 'touched', state[8],
-    'worker', worker, 'fence', fence, 'claim', claim)
+    'worker', worker, 'fence', exact(fence), 'claim', claim)
   redis.call('ZADD', LEASE, exact(now + ARGV[5]), key)
   keys[#keys + 1] = key
   bytes = bytes + #call
@@ -38,7 +43,10 @@ local function take(key)
   tell(key, 'active')
 end
 
+-- Fences are taken before the jobs: should that fail, no job has left its place.
 local function take_from(set, most)
+  if most < 1 or redis.call('ZCARD', set) == 0 then return end
+  fence = redis.call('INCRBY', root .. ':fence', most) - most
   while #keys < most and bytes < MAX_BYTES do
     local key = redis.call('ZPOPMIN', set)[1]
     if not key then return end
@@ -53,7 +61,7 @@ local function promote()
     if state then
       place(key, 0, false, state[1], state[2] or nil, state[3])
     else
-      set_aside(key, 'its state is no hash: something else was written to its key')
+      set_aside(key, 'its record cannot be read: its state is no hash, something else was written to its key')
     end
   end
 end

@@ -8,19 +8,22 @@ insist on a mapping.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from queuekit.errors import (
     InvalidOptionError,
+    InvalidOptionTypeError,
     NotSerializableError,
     TaskFailure,
     UnreadableRecordError,
 )
 from queuekit.job import Job, Status
+from queuekit.options import check_call
 from queuekit.store.seal import Seal
-from queuekit.text import clip, repr_of, text_of
+from queuekit.text import clip, one_line, repr_of, text_of
 from queuekit.types import DumpType, LoadType
 
 FORMAT = 1
@@ -127,15 +130,18 @@ class Codec:
 
     def _written(self, value: Mapping[str, Any]) -> bytes:
         written = self._dump(value)
+        if not isinstance(written, bytes | str):
+            raise _UnwritableError(f"dump gave {type(written).__name__}, not text or bytes")
         return written if isinstance(written, bytes) else written.encode()
 
     def _unserializable(
         self, what: str, value: Mapping[str, Any], error: Exception
     ) -> NotSerializableError:
         path, culprit = _first_unwritable(lambda item: self._written({"value": item}), value)
+        found = f"found {type(culprit).__name__} {clip(repr_of(culprit), 80)}"
         return NotSerializableError(
-            f"{what} cannot be stored: {type(error).__name__} at {path or what}: {error}\n"
-            f"  Found {type(culprit).__name__}: {clip(repr_of(culprit), 80)}.\n"
+            f"{what} cannot be stored: {type(error).__name__} at {clip(path or what, 80)}: {found}\n"
+            f"  It says: {one_line(clip(text_of(error), 300))}\n"
             "  Pass plain JSON values, or give the queue a dump and load that know the type."
         )
 
@@ -161,7 +167,10 @@ class Codec:
 
     def decode_value(self, what: str, key: str, raw: bytes) -> Any:
         """The value that `encode_value` wrote."""
-        return self._load(self._seal.open(what, key, raw))["value"]
+        written = self._seal.open(what, key, raw)
+        if len(written) > MAX_PAYLOAD_BYTES:
+            raise UnreadableRecordError(f"the {what} of job {key!r} has {len(written):,} bytes")
+        return self._load(written)["value"]
 
     def decode_job(self, key: str, record: bytes | None, state: State | None) -> Job:
         """A job from its two parts.
@@ -190,8 +199,9 @@ class Codec:
         )
         for name, default in _CALL_DEFAULTS.items():
             setattr(job, name, call.get(name, default))
-        for name in _COUNTERS:
+        for name in COUNTERS:
             setattr(job, name, _number(fields[name]))
+        _check_stored(job)
         job.queued = int(head.partition(b" ")[2])
         job.touched = job.touched or job.queued
         return job
@@ -219,7 +229,7 @@ class Codec:
         if not isinstance(call.get("kwargs", {}), dict):
             raise UnreadableRecordError(f"the arguments of job {key!r} are no mapping")
         version = call.get("v")
-        if not isinstance(version, int) or version > FORMAT:
+        if type(version) is not int or not 1 <= version <= FORMAT:
             raise UnreadableRecordError(
                 f"the call of job {key!r} has format {version!r}, and this version reads {FORMAT}.\n"
                 "  Upgrade its workers, then queue.restore() the job."
@@ -236,16 +246,42 @@ class Codec:
         return TaskFailure(type_name, message, _text(fields["error"]))
 
 
-_COUNTERS = ("attempts", "failures", "losses", "abandoned", "started", "completed", "touched")
+COUNTERS = ("attempts", "failures", "losses", "abandoned", "started", "completed", "touched")
+
+
+def _check_stored(job: Job) -> None:
+    """What a producer of ours would have refused was written by somebody else, and would break its worker."""
+    try:
+        check_call(job)
+    except (InvalidOptionError, InvalidOptionTypeError) as error:
+        what = str(error).partition("\n")[0]
+        raise UnreadableRecordError(
+            f"the call of job {job.key!r} can never work: {what}"
+        ) from error
+
+
+def decode_infos(told: Mapping[str, bytes]) -> dict[str, Any]:
+    """What workers told about themselves, by their addresses; what is no such thing is left out."""
+    infos: dict[str, Any] = {}
+    for address, raw in told.items():
+        with contextlib.suppress(ValueError, RecursionError):
+            info = json_load(raw)
+            if isinstance(info, dict):
+                infos[address] = info
+    return infos
 
 
 def unreadable(key: str, state: State | None, error: Exception) -> Job:
     """What can be told of a job whose record cannot be read, for those who only look."""
     fields = dict(zip(STATE_FIELDS, state or [None] * len(STATE_FIELDS), strict=True))
     status = _text(fields["status"]) or "queued"
-    told = _text(fields["error"]) or f"its record cannot be read: {text_of(error)}"
-    job = Job(function="?", key=key, error=told)
+    why = f"its record cannot be read: {text_of(error)}"
+    job = Job(function="?", key=key, error=_text(fields["error"]) or why, unreadable=why)
     job.status = Status(status) if status in set(Status) else Status.QUEUED
+    job.worker_id = worker_name(_text(fields["worker"]))
+    for name in COUNTERS:
+        with contextlib.suppress(ValueError):  # that one may be what cannot be read
+            setattr(job, name, _number(fields[name]))
     return job
 
 

@@ -20,6 +20,11 @@ local function logged(log, attempt, started, outcome, worker, note)
   return log .. '\n' .. line
 end
 
+-- A counter that somebody has damaged begins anew: it must not end the script half-way.
+local function raise(job, counter)
+  if type(redis.pcall('HINCRBY', job, counter, 1)) == 'table' then redis.call('HSET', job, counter, 1) end
+end
+
 relieve()
 local answer = {}
 for i = 2, #ARGV, 13 do
@@ -52,9 +57,10 @@ for i = 2, #ARGV, 13 do
       end
     end
     for offset, name in ipairs({ 'result', 'error', 'exception' }) do write(name, ARGV[i + 9 + offset]) end
-    if charge ~= '' then redis.call('HINCRBY', job, charge, 1) end
-    if flag('a') then redis.call('HINCRBY', job, 'abandoned', 1) end
-    leave(key, group)
+    if solo then end_solo(key) end
+    if charge ~= '' then raise(job, charge) end
+    if flag('a') then raise(job, 'abandoned') end
+    leave(key)
     if target == 'queued' then
       local due = now + ARGV[i + 4]
       solo = solo or flag('s')
@@ -69,8 +75,6 @@ for i = 2, #ARGV, 13 do
       finish(key, target, flag('q') and QUARANTINE_MS or tonumber(ARGV[i + 5]), written)
       if flag('q') then redis.call('ZADD', QUARANTINE, exact(now), key) end
     end
-    -- One that had to run alone has ended: the next such job may begin.
-    if held[12] and redis.call('ZCARD', SUSPECT) > 0 then wake() end
     answer[#answer + 1] = { 'ok', target }
   end
 end

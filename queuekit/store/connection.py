@@ -1,122 +1,166 @@
-"""Connections to Redis: which client an address leads to, and one set of clients for each loop."""
+"""Connections to Redis: kept for reuse, one set for each loop, and never with an old reply in them."""
 
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
-from importlib import metadata
+import contextlib
+from collections.abc import Collection, Sequence
 from typing import Any
-from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
-import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
 
 from queuekit.environment import environment
-from queuekit.errors import InvalidUrlError, MissingDependencyError
+from queuekit.store.address import Address, Node, read_address
 from queuekit.store.hints import Hints
-
-SOCKET_TIMEOUT_S = 5.0
-"""A half-open connection costs at most this. Set on every connection by ourselves, since redis-py's
-own default differs between its majors (none before 8)."""
+from queuekit.store.route import Route, route_to
 
 MAX_CONCURRENT_COMMANDS = 20
-"""Commands of one queue under way at one time on one loop; more wait their turn here. redis-py opens a
-connection for each, and refuses from some number on."""
+"""Commands of one queue under way at one time on one loop; more wait their turn here, so that a burst
+of enqueues does not become a burst of connections."""
 
-REDIS_SCHEMES = ("redis", "rediss", "unix")
-BACKEND_GROUP = "queuekit.backends"
-"Entry points of this group give clients for other schemes; the testing extra brings `fakeredis`."
-
-Client = redis.asyncio.Redis
+Command = Sequence[Any]
 
 
-def redact(url: str) -> str:
-    """The address without what is secret in it: user, password and query stay out of logs."""
-    bare = re.sub(r"//[^/@]*@", "//***@", url)
-    return re.sub(r"\?.*$", "?***", bare)
+class Progress:
+    """How far a command has come."""
+
+    def __init__(self) -> None:
+        self.sent = False
+        "Whether it may have been executed: it was sent, and its whole answer did not come back."
 
 
-def client_factory(url: str, options: dict[str, Any]) -> Callable[..., Client]:
-    """A function that makes clients for this address.
+class Line:
+    """Connections to the server that holds the queue, wherever that is now."""
 
-    Raises:
-        InvalidUrlError: no scheme that queuekit knows.
-        MissingDependencyError: the scheme needs an extra that is not installed.
-    """
-    if not isinstance(url, str):
-        raise InvalidUrlError(f"the address of a queue must be text, got {type(url).__name__}.")
-    scheme = urlsplit(url).scheme.lower()
-    if scheme in REDIS_SCHEMES:
-        return lambda **extra: Client.from_url(url, **{**_options(scheme), **options, **extra})
-    for point in metadata.entry_points(group=BACKEND_GROUP):
-        if point.name == scheme:
-            return _backend(point, url, options)
-    known = ", ".join(f"{known}://" for known in (*REDIS_SCHEMES, "fakeredis"))
-    raise InvalidUrlError(
-        f"{redact(url)!r} is no address of a queue: there is no scheme {scheme!r}.\n"
-        f"  Known are {known}.\n"
-        "  For a Redis on this machine: redis://localhost"
-    )
+    def __init__(self, address: Address, route: Route, **options: Any) -> None:
+        self._address = address
+        self._options = {**address.options, **options}
+        self.route = route
+        self.shown = address.shown
+        self.limit_s = address.limit_s
+        self._node: Node | None = None
+        self._idle: list[Any] = []
+        self._taken: dict[Any, Node | None] = {}
+
+    async def exchange(self, commands: Sequence[Command], progress: Progress) -> list[Any]:
+        """Send commands on one connection and read all replies; a refusal is an item of the list.
+
+        Whatever ends it early, a cancellation too, closes the connection: a reply that is still to
+        come would be taken for that of the next command.
+        """
+        connection = await self.take()
+        whole = False
+        try:
+            progress.sent = True
+            await connection.send_packed_command(connection.pack_commands(commands))
+            replies = [await _reply(connection) for _ in commands]
+            whole, progress.sent = True, False
+            return replies
+        finally:
+            await self.give_back(connection, reusable=whole)
+
+    async def take(self) -> Any:
+        """A connection that is ready, within the socket's time-out."""
+        async with asyncio.timeout(self.limit_s):
+            node = await self.route.node()
+            if node != self._node:
+                await self.drop_idle()
+                self._node = node
+            while self._idle:
+                connection = self._idle.pop()
+                if _is_open(connection):
+                    self._taken[connection] = node
+                    return connection
+                await connection.disconnect(nowait=True)
+            return await self._connect(node)
+
+    async def _connect(self, node: Node | None) -> Any:
+        place = {} if node is None else {"host": node[0], "port": node[1]}
+        connection = self._address.connection(**{**self._options, **place})
+        self._taken[connection] = node
+        try:
+            await connection.connect()
+        except BaseException:
+            await self.give_back(connection, reusable=False)
+            raise
+        return connection
+
+    async def give_back(self, connection: Any, *, reusable: bool) -> None:
+        """Keep a connection for the next command, or close it."""
+        node = self._taken.get(connection, self)  # itself: closed meanwhile, so it is nowhere
+        if reusable and node == self._node:
+            self._idle.append(connection)
+        else:
+            # Before it is forgotten: should this fail, `close` or `drop` still finds it.
+            await connection.disconnect(nowait=True)
+        self._taken.pop(connection, None)
+
+    async def drop_idle(self) -> None:
+        """Close those that nobody uses: where one was lost, its neighbours are lost too."""
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            await connection.disconnect(nowait=True)
+
+    async def close(self) -> None:
+        """Close all, those in use too."""
+        for connection in self._let_go():
+            with contextlib.suppress(RedisError, OSError):
+                await connection.disconnect()
+
+    async def drop(self) -> None:
+        """Close all without a word, as at the death of their process."""
+        for connection in self._let_go():
+            await connection.disconnect(nowait=True)
+
+    def _let_go(self) -> list[Any]:
+        everything = [*self._idle, *self._taken]
+        self._idle.clear()
+        self._taken.clear()
+        return everything
 
 
-def _backend(
-    point: metadata.EntryPoint, url: str, options: dict[str, Any]
-) -> Callable[..., Client]:
+async def _reply(connection: Any) -> Any:
     try:
-        make: Callable[..., Client] = point.load()
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{point.name}:// needs a package that is not installed: {error.name}.\n"
-            "  Install the testing extra: pip install 'queuekit[testing]'"
-        ) from error
-    return lambda **extra: make(url, **{**_options(point.name), **options, **extra})
+        return await connection.read_response()
+    except ResponseError as refusal:
+        return refusal
 
 
-def _options(scheme: str) -> dict[str, Any]:
-    options: dict[str, Any] = {
-        "protocol": 2,
-        "socket_timeout": SOCKET_TIMEOUT_S,
-        "socket_connect_timeout": SOCKET_TIMEOUT_S,
-        # What is sent again is decided here, where a script answers "already done".
-        "retry": Retry(NoBackoff(), 0),
-        "health_check_interval": 0,
-        "decode_responses": False,
-    }
-    if scheme in ("redis", "rediss"):
-        options["socket_keepalive"] = True
-    return options
+def _is_open(connection: Any) -> bool:
+    """Whether neither end has closed it, as far as this end knows."""
+    reader = getattr(connection, "_reader", None)
+    return bool(connection.is_connected) and not (reader is not None and reader.at_eof())
 
 
-@dataclass
 class LoopClients:
-    """The clients of one queue on one loop, in one process (simulated or real)."""
+    """The connections of one queue on one loop, in one process (simulated or real)."""
 
-    commands: Client
-    waiting: Client
-    "For blocking reads: its deadline is the read's own."
-    hints: Hints = field(init=False)
-    turn: asyncio.Semaphore = field(init=False)
-
-    def __post_init__(self) -> None:
+    def __init__(self, address: Address, root: str) -> None:
+        self.route = route_to(address, root)
+        self.commands = Line(address, self.route)
+        # For reads that block, each with a deadline of its own.
+        self.waiting = Line(address, self.route, socket_timeout=None)
         self.hints = Hints(self.waiting)
-        self.turn = asyncio.Semaphore(MAX_CONCURRENT_COMMANDS)
+        most = min(MAX_CONCURRENT_COMMANDS, address.max_connections or MAX_CONCURRENT_COMMANDS)
+        self.turn = asyncio.Semaphore(most)
 
     async def close(self) -> None:
         await self.hints.close()
-        await self.commands.aclose()
-        await self.waiting.aclose()
+        await self.commands.close()
+        await self.waiting.close()
 
     async def drop(self) -> None:
         """Let go of the connections of a process that is dead: nobody of it does anything any more."""
-        for client in (self.commands, self.waiting):
-            await client.connection_pool.disconnect(inuse_connections=True)
+        for line in (self.commands, self.waiting):
+            await line.drop()
 
 
-_all: WeakSet[Connections] = WeakSet()
+_simulated: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Connections, None]] = (
+    WeakKeyDictionary()
+)
+"""The queues that were used on each simulated loop. They are kept to its end: a queue that a test drops
+must not be collected with its connections open."""
 
 
 async def close_all(dead: Collection[str] = ()) -> None:
@@ -124,36 +168,36 @@ async def close_all(dead: Collection[str] = ()) -> None:
 
     For the end of a simulated world; `dead` are the processes that were killed in it.
     """
-    for connections in list(_all):
+    for connections in _simulated.pop(asyncio.get_running_loop(), {}):
         await connections.close_all(dead)
 
 
 class Connections:
-    """Clients made when they are first needed, never when the queue is built.
+    """Connections made when they are first needed, never when the queue is built.
 
     A queue that is made at import time has no loop yet, and may be used on several, one after the
     other; asyncio objects belong to one.
     """
 
-    def __init__(self, url: str, options: dict[str, Any]) -> None:
-        self._make = client_factory(url, options)
-        self.url = url
-        _all.add(self)
+    def __init__(self, url: str, options: dict[str, Any], root: str = "") -> None:
+        self.address = read_address(url, options)
+        self._root = root
         self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, LoopClients]] = (
             WeakKeyDictionary()
         )
 
     def __repr__(self) -> str:
-        return redact(self.url)
+        return self.address.shown
 
     def current(self) -> LoopClients:
-        """The clients of the running loop and process."""
+        """Those of the running loop and process."""
         processes = self._by_loop.setdefault(asyncio.get_running_loop(), {})
         process = environment().process
         clients = processes.get(process)
         if clients is None:
-            clients = LoopClients(self._make(), self._make(socket_timeout=None))
-            processes[process] = clients
+            if environment().simulated:
+                _simulated.setdefault(asyncio.get_running_loop(), {})[self] = None
+            clients = processes[process] = LoopClients(self.address, self._root)
         return clients
 
     async def close(self) -> None:

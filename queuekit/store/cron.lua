@@ -1,22 +1,49 @@
 -- Purpose: handle one tick of a schedule, once however many workers come with it.
 -- KEYS:    1 the queue's root
 -- ARGV:    1 now, 2 schedule id, 3 tick (ms), 4 "1" to skip while the last tick's job is unfinished,
---          5 job key, 6 enqueue id, 7 call payload
--- Answer:  {verdict, now}; verdict is enqueued, early, handled (by whom ever) or overlap
+--          5 job key, 6 enqueue id, 7 call payload, 8 timetable, 9 the worker's address
+-- Answer:  {verdict, now}; verdict is enqueued, early, handled (by whom ever), overlap, or replaced (the
+--          schedule has another timetable by now)
 -- Moves:   new -> queued
 
-local id, tick, key = ARGV[2], tonumber(ARGV[3]), ARGV[5]
+-- A schedule that did not tick for so long is nobody's: more than a year, for those that tick yearly.
+local FORGET_MS = 400 * 86400000
+-- Forgotten at one tick: Redis serves nobody else meanwhile.
+local FORGET_BATCH = 10
+local TICKED, TIMETABLE, CRONJOB = root .. ':ticked', root .. ':timetable', root .. ':cronjob'
+
+local id, tick, key, mine = ARGV[2], tonumber(ARGV[3]), ARGV[5], ARGV[8] .. '\n' .. ARGV[9]
 if tick > now then return { 'early', now } end
-local last = tonumber(redis.call('HGET', root .. ':cron', id) or -1)
-if last >= tick then return { 'handled', now } end
-local before = redis.call('HGET', root .. ':cronjob', id)
+local last = tonumber(redis.call('ZSCORE', TICKED, id) or -1)
+if last >= tick or tick <= now - FORGET_MS then return { 'handled', now } end
+
+-- Whoever started last says by what a schedule ticks: a worker that was there before a deploy is
+-- refused as long as one of after it is alive. When none is, it goes on with what it has.
+local held = redis.call('HGET', TIMETABLE, id)
+if held and held ~= mine then
+  local timetable, worker = string.match(held, '^(.*)\n(.*)$')
+  local until_ms = tonumber(redis.call('ZSCORE', root .. ':workers', worker) or -1)
+  if timetable ~= ARGV[8] and until_ms >= now then return { 'replaced', now } end
+end
+
+local before = redis.call('HGET', CRONJOB, id)
 local busy = false
 if ARGV[4] == '1' and before then
   local status = status_of(before)
   busy = status and not terminal[status]
 end
-redis.call('HSET', root .. ':cron', id, ARGV[3])
-if busy then return { 'overlap', now } end
-redis.call('HSET', root .. ':cronjob', id, key)
-begin(key, ARGV[6], ARGV[7], 0, '0', '')
-return { 'enqueued', now }
+local own = status_of(key)
+redis.call('ZADD', TICKED, tick, id)
+if held ~= mine then redis.call('HSET', TIMETABLE, id, mine) end
+-- The memory of this tick was lost, or somebody chose that key: an unfinished job is not overrun.
+local taken = own and not terminal[own]
+if not busy and not taken then
+  redis.call('HSET', CRONJOB, id, key)
+  begin(key, ARGV[6], ARGV[7], 0, '0', '')
+end
+for _, old in ipairs(redis.call('ZRANGEBYSCORE', TICKED, '-inf', now - FORGET_MS, 'LIMIT', 0, FORGET_BATCH)) do
+  redis.call('ZREM', TICKED, old)
+  redis.call('HDEL', TIMETABLE, old)
+  redis.call('HDEL', CRONJOB, old)
+end
+return { busy and 'overlap' or taken and 'handled' or 'enqueued', now }

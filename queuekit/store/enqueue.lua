@@ -19,11 +19,11 @@ for i = 3, #ARGV, 7 do
   local enqueued, moment = head_of(key)
   -- Something that is no job of ours lies there: a new life sweeps it away, as it would an old job.
   local stored = fields(key, 'status', 'due', 'gone') or {}
-  local unfinished = enqueued and not terminal[stored[1] or 'queued']
+  local status = stored[1] or (enqueued and 'queued')
   if enqueued == id or stored[3] == id then
-    answer[#answer + 1] = { 'same', tonumber(moment or now), tonumber(stored[2] or 0) }
-  elseif unfinished then
-    answer[#answer + 1] = { 'taken', 0, 0, call_record(key), state_of(key) }
+    answer[#answer + 1] = { 'same', tonumber(moment or now), tonumber(stored[2] or 0) or 0 }
+  elseif status and not terminal[status] then
+    answer[#answer + 1] = { 'taken', 0, 0, call_record(key), state_of(key) or false }
   elseif room and room < 1 then
     answer[#answer + 1] = { 'full', 0, 0 }
   else

@@ -8,7 +8,7 @@
 local orphans = {}
 for _, key in ipairs(redis.call('ZRANGEBYSCORE', LEASE, '-inf', exact(now), 'LIMIT', 0, tonumber(ARGV[2]))) do
   local state = state_of(key)
-  if state and (state[1] == 'active' or state[1] == 'aborting') and state[16] then
+  if state and (state[1] == 'active' or state[1] == 'aborting') and tonumber(state[16] or nil) then
     orphans[#orphans + 1] = { key, tonumber(state[16]), call_record(key), state }
   else
     redis.call('ZREM', LEASE, key)

@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import redis.asyncio
-from redis.exceptions import RedisError
+from queuekit.environment import background, environment
+from queuekit.outage import Backoff
+from queuekit.store.refusals import REDIS_ERRORS, code_of, refused, unreachable
 
-from queuekit.environment import background
+if TYPE_CHECKING:
+    from queuekit.store.connection import Line
 
 FALLBACK_S = 5.0
 "A waiter looks for itself at least this often: a message may be lost with its connection."
@@ -24,19 +26,22 @@ FALLBACK_S = 5.0
 class Hints:
     """Subscriptions, shared. The connection exists only while somebody waits."""
 
-    def __init__(self, client: redis.asyncio.Redis) -> None:
-        self._client = client
+    def __init__(self, line: Line) -> None:
+        self._line = line
         self._waiters: dict[str, list[asyncio.Event]] = {}
         self._confirmed: dict[str, asyncio.Event] = {}
-        self._pubsub: Any = None
+        self._connection: Any = None
         self._reader: asyncio.Task[None] | None = None
-        # redis-py's pubsub connects at its first command; two at once would make two connections,
-        # and lose one.
+        # Of those who send: two who connect at once would make two connections, and lose one.
         self._turn = asyncio.Lock()
 
     @contextlib.asynccontextmanager
     async def watch(self, channels: Collection[str]) -> AsyncIterator[asyncio.Event]:
-        """An event that is set whenever one of the channels has news. Subscribed when it is given."""
+        """An event that is set whenever one of the channels has news. Subscribed when it is given.
+
+        Raises:
+            ServerError: the server cannot be reached, or refuses.
+        """
         news = asyncio.Event()
         for channel in channels:
             self._waiters.setdefault(channel, []).append(news)
@@ -51,16 +56,43 @@ class Hints:
         for channel in fresh:
             self._confirmed[channel] = asyncio.Event()
         if fresh:
-            async with self._turn:
-                if self._pubsub is None:
-                    self._pubsub = self._client.pubsub()
-                await self._pubsub.subscribe(*fresh)
-                if self._reader is None:
-                    self._reader = asyncio.create_task(self._read(), name="queuekit-hints")
+            try:
+                async with self._turn:
+                    await self._send_subscription(fresh)
+            except REDIS_ERRORS as error:
+                # Others may wait for the same confirmation: they look for themselves instead.
+                for channel in fresh:
+                    if confirmed := self._confirmed.pop(channel, None):
+                        confirmed.set()
+                raise self._line_error(error) from error
         for channel in channels:
             confirmed = self._confirmed.get(channel)
             if confirmed is not None:
                 await confirmed.wait()
+
+    async def _send_subscription(self, fresh: Collection[str]) -> None:
+        if self._connection is None:
+            await self._connect()
+        else:
+            await self._connection.send_command("SUBSCRIBE", *fresh)
+        if self._reader is None:
+            self._reader = asyncio.create_task(self._read(), name="queuekit-hints")
+
+    async def _connect(self) -> None:
+        """A new connection, with everything subscribed that somebody waits for."""
+        connection = await self._line.take()
+        try:
+            await connection.send_command("SUBSCRIBE", *self._waiters)
+        except BaseException:
+            await self._line.give_back(connection, reusable=False)
+            raise
+        self._connection = connection
+
+    def _line_error(self, error: BaseException) -> Exception:
+        code, shown = code_of(error), self._line.shown
+        if code is None:
+            return unreachable(shown, str(error) or "no answer", sent=False)
+        return refused(shown, code, error)
 
     async def _leave(self, channels: Collection[str], news: asyncio.Event) -> None:
         abandoned = []
@@ -73,53 +105,71 @@ class Hints:
                 self._confirmed.pop(channel, None)
         if not self._waiters:
             await self.close()
-        elif abandoned and self._pubsub is not None:
+        elif abandoned and self._connection is not None:
             # Best effort: a channel that stays subscribed costs a message that nobody reads.
-            with contextlib.suppress(RedisError, OSError):
-                await self._pubsub.unsubscribe(*abandoned)
+            with contextlib.suppress(*REDIS_ERRORS):
+                await self._connection.send_command("UNSUBSCRIBE", *abandoned)
 
     async def _read(self) -> None:
         while True:
             try:
                 with background():
-                    message = await self._pubsub.get_message(timeout=None)
-            except (RedisError, OSError):
+                    kind, channel = await self._next()
+            except REDIS_ERRORS:
                 await self._reconnect()
                 continue
-            if message is None:
-                continue
-            channel = message["channel"].decode()
-            if message["type"] == "subscribe":
-                if channel in self._confirmed:
-                    self._confirmed[channel].set()
-            elif message["type"] == "message":
+            if kind == b"subscribe":
+                if confirmed := self._confirmed.get(channel):
+                    confirmed.set()
+            elif kind == b"message":
                 for news in self._waiters.get(channel, ()):
                     news.set()
 
+    async def _next(self) -> tuple[bytes, str]:
+        """The next message. A connection that is silent for long is asked whether it is still there.
+
+        Nothing tells a half-open connection from a quiet one, and a quiet one may wait for ever.
+        """
+        connection = self._connection
+        message = await connection.read_response(timeout=environment().idle_wait_s())
+        if message is None:
+            await connection.send_command("PING")
+            message = await connection.read_response(timeout=self._line.limit_s)
+        if message is None:
+            raise TimeoutError("no answer to PING")
+        return message[0], message[1].decode()
+
     async def _reconnect(self) -> None:
         """The connection is gone: let everybody look for themselves, and subscribe anew."""
+        await self._let_go()
+        self._line.route.forget()
         for waiters in self._waiters.values():
             for news in waiters:
                 news.set()
-        delay = 0.05
-        while self._waiters:
-            with contextlib.suppress(RedisError, OSError):
-                await self._pubsub.aclose()
-                self._pubsub = self._client.pubsub()
-                await self._pubsub.subscribe(*self._waiters)
+        for confirmed in self._confirmed.values():
+            confirmed.set()
+        pauses = Backoff()
+        while self._waiters and self._connection is None:
+            with contextlib.suppress(*REDIS_ERRORS):
+                async with self._turn:
+                    if self._connection is None:
+                        await self._connect()
                 return
             with background():
-                await asyncio.sleep(delay)
-            delay = min(delay * 2, 2.0)
+                await asyncio.sleep(pauses.next_s())
+
+    async def _let_go(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await self._line.give_back(connection, reusable=False)
 
     async def close(self) -> None:
         """Let go of the connection. Whoever still waits falls back to looking for itself."""
-        reader, pubsub = self._reader, self._pubsub
-        self._reader = self._pubsub = None
+        reader, self._reader = self._reader, None
+        for confirmed in self._confirmed.values():
+            confirmed.set()
         self._confirmed.clear()
         if reader is not None:
             reader.cancel()
             await asyncio.wait([reader])
-        if pubsub is not None:
-            with contextlib.suppress(RedisError, OSError):
-                await pubsub.aclose()
+        await self._let_go()

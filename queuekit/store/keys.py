@@ -8,6 +8,7 @@ scripts get the root as KEYS[1] and derive the rest, in these words:
     qk:{name}:suspect            likewise, for jobs that were lost twice: each runs alone in its process
     qk:{name}:followers          sorted set of equal scores: group, place and key of jobs whose group is busy
     qk:{name}:groups             hash: group -> the one of its jobs that is ready, suspect or active
+    qk:{name}:leaders            hash: the way back: key of the job that groups names -> its group
     qk:{name}:scheduled          sorted set: job key by the moment it is due (ms)
     qk:{name}:lease              sorted set: active job key by the end of its lease (ms)
     qk:{name}:finished           sorted set: finished job key by the moment its record ends (ms)
@@ -23,7 +24,8 @@ scripts get the root as KEYS[1] and derive the rest, in these words:
     qk:{name}:solo               hash: the worker that makes room for a suspect and until when, or its key
     qk:{name}:workers            sorted set: worker id by the moment it counts as gone (ms)
     qk:{name}:info               hash: worker id -> statistics and metadata as JSON
-    qk:{name}:cron               hash: schedule id -> last tick handled (ms)
+    qk:{name}:ticked             sorted set: schedule id by the moment up to which its ticks are handled (ms)
+    qk:{name}:timetable          hash: schedule id -> its expression and zone, and who last ticked by them
     qk:{name}:cronjob            hash: schedule id -> key of the job of its last tick
     qk:{name}:event:<key>        channel: a hint that the job has changed
 """

@@ -5,5 +5,5 @@
 -- Moves:   none
 
 relieve()
-if ARGV[2] == '' then wake() else redis.call('RPUSH', root .. ':control:' .. ARGV[2], 'nudge') end
+if ARGV[2] == '' then wake() else tell_worker(ARGV[2], 'nudge') end
 return 1

@@ -11,11 +11,13 @@ if not virtual then
 end
 
 local READY, SUSPECT, FOLLOWERS, GROUPS = root .. ':ready', root .. ':suspect', root .. ':followers', root .. ':groups'
+local LEADERS = root .. ':leaders'
 local SCHEDULED, LEASE, FINISHED = root .. ':scheduled', root .. ':lease', root .. ':finished'
 local QUARANTINE, WORKERS, SOLO = root .. ':quarantine', root .. ':workers', root .. ':solo'
 local TOMBSTONE_MS = 60000
 local QUARANTINE_MS = 30 * 86400000
 local terminal = { complete = true, failed = true, aborted = true }
+local known = { queued = true, active = true, aborting = true, complete = true, failed = true, aborted = true }
 
 local function job_of(key) return root .. ':job:' .. key end
 local function call_of(key) return root .. ':call:' .. key end
@@ -63,6 +65,12 @@ local function wake()
   if redis.call('LLEN', root .. ':wake') == 0 then redis.call('RPUSH', root .. ':wake', '1') end
 end
 
+-- A word to one worker. Sent twice, it is said once, as long as it lies there.
+local function tell_worker(worker, word)
+  local control = root .. ':control:' .. worker
+  if redis.call('LINDEX', control, -1) ~= word then redis.call('RPUSH', control, word) end
+end
+
 local function tell(key, status) redis.call('PUBLISH', root .. ':event:' .. key, status) end
 
 -- Order. Each priority owns a band of scores, wide enough for 2^36 jobs either way of its middle
@@ -70,32 +78,61 @@ local function tell(key, status) redis.call('PUBLISH', root .. ':event:' .. key,
 local BAND, MIDDLE = 2 ^ 37, 2 ^ 36
 local function exact(number) return string.format('%.0f', number) end
 
-local function behind(set, priority)
-  local low, high = exact(priority * BAND), '(' .. exact((priority + 1) * BAND)
-  local last = redis.call('ZREVRANGEBYSCORE', set, high, low, 'WITHSCORES', 'LIMIT', 0, 1)[2]
-  return last and last + 1 or priority * BAND + MIDDLE
-end
-
-local function before(set, priority)
-  local low, high = exact(priority * BAND), '(' .. exact((priority + 1) * BAND)
-  local first = redis.call('ZRANGEBYSCORE', set, low, high, 'WITHSCORES', 'LIMIT', 0, 1)[2]
-  return first and first - 1 or priority * BAND + MIDDLE
-end
-
--- Groups. Of each group one job at most is ready, suspect or active: GROUPS names it. The others that
--- could start follow it in one sorted set of equal scores, ordered by group and place.
+-- Groups. Of each group one job at most is ready, suspect or active: GROUPS names it, and LEADERS its
+-- group, so that a leader whose record is damaged does not block the others for ever. Those that could
+-- start follow it in one sorted set of equal scores, ordered by group and place.
 local function follower(group, place, key)
   return group .. '\1' .. string.format('%017.0f', place + 2 ^ 52) .. '\1' .. key
 end
 
+local function place_and_key(member)
+  local place, key = string.match(member, '\1(%d+)\1([^\1]*)$')
+  if not place then return nil end -- no entry of ours
+  return place - 2 ^ 52, key
+end
+
+-- Whatever lies at a follower's record by now, an error here would stop a move that is half done.
 local function follow(group, place, key)
   redis.call('ZADD', FOLLOWERS, 0, follower(group, place, key))
-  redis.call('HSET', job_of(key), 'follows', exact(place))
+  redis.pcall('HSET', job_of(key), 'follows', exact(place))
 end
 
 local function unfollow(group, place, key)
-  redis.call('ZREM', FOLLOWERS, follower(group, tonumber(place), key))
-  redis.call('HDEL', job_of(key), 'follows')
+  redis.call('ZREM', FOLLOWERS, follower(group, tonumber(place) or 0, key))
+  redis.pcall('HDEL', job_of(key), 'follows')
+end
+
+-- The places of those of a group that wait between two scores: its followers', and its leader's. They
+-- count beside those of the set, which may have run empty, and begun anew at its middle, since they came.
+local function mates(group, low, high, range)
+  local places = {}
+  if group then
+    local from, to = '[' .. follower(group, low, ''), '(' .. follower(group, high, '')
+    if range == 'ZREVRANGEBYLEX' then from, to = to, from end
+    local member = redis.call(range, FOLLOWERS, from, to, 'LIMIT', 0, 1)[1]
+    if member then places[1] = place_and_key(member) end
+    local leader = redis.call('HGET', GROUPS, group)
+    local theirs = leader and tonumber(redis.call('ZSCORE', READY, leader) or nil)
+    if theirs and theirs >= low and theirs < high then places[#places + 1] = theirs end
+  end
+  return places
+end
+
+-- A place behind all of its priority in the set, or before them.
+local function behind(set, priority, group)
+  local low, high = priority * BAND, (priority + 1) * BAND
+  local last = redis.call('ZREVRANGEBYSCORE', set, '(' .. exact(high), exact(low), 'WITHSCORES', 'LIMIT', 0, 1)[2]
+  local place = last and last + 1 or low + MIDDLE
+  for _, theirs in ipairs(mates(group, low, high, 'ZREVRANGEBYLEX')) do place = math.max(place, theirs + 1) end
+  return place
+end
+
+local function before(set, priority, group)
+  local low, high = priority * BAND, (priority + 1) * BAND
+  local first = redis.call('ZRANGEBYSCORE', set, exact(low), '(' .. exact(high), 'WITHSCORES', 'LIMIT', 0, 1)[2]
+  local place = first and first - 1 or low + MIDDLE
+  for _, theirs in ipairs(mates(group, low, high, 'ZRANGEBYLEX')) do place = math.min(place, theirs - 1) end
+  return place
 end
 
 -- A job takes its place among those that could start, or behind the one of its group that has.
@@ -106,26 +143,41 @@ local function enter(key, set, place, group)
       local theirs = tonumber(redis.call('ZSCORE', READY, first) or nil)
       if not theirs or theirs <= place then return follow(group, place, key) end
       redis.call('ZREM', READY, first)
+      redis.call('HDEL', LEADERS, first)
       follow(group, theirs, first)
     end
     redis.call('HSET', GROUPS, group, key)
+    redis.call('HSET', LEADERS, key, group)
   end
   redis.call('ZADD', set, exact(place), key)
 end
 
+-- The first of those that follow in a group. An entry of a job that was damaged and ended, or began a
+-- new life elsewhere, is none: it goes. One without a record stays: a claim sets it aside.
+local function first_follower(group)
+  while true do
+    local member = redis.call('ZRANGEBYLEX', FOLLOWERS, '[' .. group .. '\1', '(' .. group .. '\2', 'LIMIT', 0, 1)[1]
+    if not member then return end
+    local place, key = place_and_key(member)
+    local state = key and fields(key, 'status', 'follows', 'solo') or {}
+    if place and (not state[1] or tonumber(state[2] or nil) == place) then return key, place, state[3] end
+    redis.call('ZREM', FOLLOWERS, member)
+  end
+end
+
 -- Its group goes on without this job: the next one that follows could start now.
-local function leave(key, group)
-  if not group or redis.call('HGET', GROUPS, group) ~= key then return end
-  local next = redis.call('ZRANGEBYLEX', FOLLOWERS, '[' .. group .. '\1', '(' .. group .. '\2', 'LIMIT', 0, 1)[1]
-  if not next then
+local function leave(key)
+  local group = redis.call('HGET', LEADERS, key)
+  if not group then return end
+  redis.call('HDEL', LEADERS, key)
+  local follows, place, solo = first_follower(group)
+  if not follows then
     redis.call('HDEL', GROUPS, group)
     return
   end
-  local place, follows = string.match(next, '\1(%d+)\1([^\1]*)$')
-  place = place - 2 ^ 52
   unfollow(group, place, follows)
   redis.call('HSET', GROUPS, group, follows)
-  local solo = redis.call('HGET', job_of(follows), 'solo')
+  redis.call('HSET', LEADERS, follows, group)
   redis.call('ZADD', solo and SUSPECT or READY, exact(place), follows)
   wake()
 end
@@ -138,8 +190,10 @@ local function place(key, due, front, priority, group, solo)
     return
   end
   local set = solo and SUSPECT or READY
-  priority = tonumber(priority or 0)
-  enter(key, set, front and before(set, priority) or behind(set, priority), group)
+  -- A state that somebody has damaged must not end a script half-way.
+  priority = tonumber(priority or 0) or 0
+  if math.abs(priority) > 32768 then priority = 0 end
+  enter(key, set, (front and before or behind)(set, priority, group), group)
   wake()
 end
 
@@ -148,6 +202,9 @@ end
 local function begin(key, id, payload, due, priority, group)
   redis.call('SET', call_of(key), id .. ' ' .. exact(now) .. '\n' .. payload)
   redis.call('DEL', job_of(key))
+  -- One whose records were lost may still stand somewhere. It is over; so is its turn.
+  for _, container in ipairs({ LEASE, READY, SUSPECT, SCHEDULED }) do redis.call('ZREM', container, key) end
+  leave(key)
   if redis.call('ZREM', FINISHED, key) == 1 and redis.call('ZREM', QUARANTINE, key) == 1 then
     redis.call('DEL', foreign_of(key))
   end
@@ -186,13 +243,20 @@ local function finish(key, status, ttl, written)
   tell(key, status)
 end
 
+-- One that had to run alone has ended: the next such job may begin.
+local function end_solo(key)
+  if redis.call('HGET', SOLO, 'key') ~= key then return end
+  redis.call('DEL', SOLO)
+  if redis.call('ZCARD', SUSPECT) > 0 then wake() end
+end
+
 -- A job whose record is not one of queuekit's, or not whole, is set aside where it can be seen; what
 -- lies at its keys is kept. It has left its container by then.
-local function set_aside(key, reason)
+local function set_aside(key, reason, status)
   local kind = redis.call('TYPE', job_of(key)).ok
   if kind ~= 'hash' and kind ~= 'none' then redis.call('RENAME', job_of(key), foreign_of(key)) end
-  local group = redis.call('HGET', job_of(key), 'group')
-  finish(key, 'failed', QUARANTINE_MS, { 'error', reason })
+  finish(key, status or 'failed', QUARANTINE_MS, { 'error', reason })
   redis.call('ZADD', QUARANTINE, exact(now), key)
-  if group then leave(key, group) end
+  leave(key)
+  end_solo(key)
 end

@@ -10,7 +10,7 @@ for i = 2, #ARGV do
   local key = ARGV[i]
   local call, state = call_record(key), state_of(key)
   local more = fields(key, 'expires', 'gone', 'log') or {}
-  local over = more[2] or (more[1] and tonumber(more[1]) <= now)
+  local over = more[2] or (more[1] and (tonumber(more[1]) or now + 1) <= now)
   if over or not (call or (state and state[1])) then
     found[#found + 1] = false
   else

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
-
 from queuekit.environment import environment
+from queuekit.errors import ServerError
 from queuekit.job import Status
-from queuekit.store import keys, scripts
+from queuekit.store import keys
 from queuekit.store.codec import State, claim_of
-from queuekit.store.connection import SOCKET_TIMEOUT_S, Client, Connections
+from queuekit.store.connection import Connections
+from queuekit.store.server import Server
 
 T = TypeVar("T")
 
-STORE_ERRORS = (RedisError, OSError)
+STORE_ERRORS = (ServerError,)
 "What a call of the store raises when Redis is away or refuses."
 
 BATCH = 100
@@ -27,6 +24,9 @@ BATCH = 100
 
 BATCH_BYTES = 4 * 1024 * 1024
 "Bytes that one script is sent at most, for the same reason (a single larger job is sent alone)."
+
+MAX_PAGE = 10_000
+"Jobs on one page of a listing at most: it is held in memory whole."
 
 CONTAINERS = ("scheduled", "followers", "ready", "suspect", "lease")
 "Where an unfinished job can be, each job in one of them, in the order in which jobs travel."
@@ -159,32 +159,21 @@ class Move:
 class Store:
     """One queue in Redis."""
 
-    def __init__(self, url: str, name: str, options: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        options: dict[str, Any] | None = None,
+        durability: str = "primary",
+    ) -> None:
         self.name = name
         self.root = keys.root(name)
-        self.connections = Connections(url, options or {})
+        self.connections = Connections(url, options or {}, self.root)
+        self.server = Server(self.connections, durability)
 
     async def run(self, name: str, *arguments: Any) -> Any:
-        """Run a script. A lost connection is tried again once: every script may be sent twice."""
-        try:
-            return await self._loaded(name, arguments)
-        except (RedisConnectionError, RedisTimeoutError):
-            return await self._loaded(name, arguments)
-
-    async def _loaded(self, name: str, arguments: tuple[Any, ...]) -> Any:
-        """Run a script, which the server is told first if it does not know it (any more)."""
-        script = scripts.load(name)
-        for _ in ("not known yet", "flushed at once"):
-            try:
-                return await self._evalsha(script.sha, arguments)
-            except NoScriptError:
-                await self._command("SCRIPT LOAD", script.text)
-        return await self._evalsha(script.sha, arguments)
-
-    async def _evalsha(self, sha: str, arguments: tuple[Any, ...]) -> Any:
-        return await self._command(
-            "EVALSHA", sha, 1, self.root, environment().script_now(), *arguments
-        )
+        """Run a script on this queue."""
+        return await self.server.run(name, self.root, *map(_written, arguments))
 
     async def enqueue(
         self, jobs: Sequence[NewJob], max_waiting: int | None = None
@@ -283,7 +272,7 @@ class Store:
             "ZREVRANGE", f"{self.root}:quarantine", offset, last, "WITHSCORES"
         )
         return [
-            (key.decode(), int(float(at))) for key, at in zip(found[::2], found[1::2], strict=True)
+            (_key(key), int(float(at))) for key, at in zip(found[::2], found[1::2], strict=True)
         ]
 
     async def restore(self, key: str, enqueue_id: str) -> str:
@@ -309,11 +298,19 @@ class Store:
         await self.run("register", worker, 0, "")
 
     async def cron(
-        self, schedule: str, tick_ms: int, *, unique: bool, job: NewJob
+        self,
+        schedule: str,
+        tick_ms: int,
+        *,
+        unique: bool,
+        job: NewJob,
+        timetable: str = "",
+        worker: str = "",
     ) -> tuple[str, int]:
-        """Handle a tick once: (enqueued, early, handled or overlap; the server's time in ms)."""
+        """Handle a tick once: (the verdict, see cron.lua; the server's time in ms)."""
+        flag = "1" if unique else ""
         verdict, now = await self.run(
-            "cron", schedule, tick_ms, "1" if unique else "", job.key, job.id, job.call
+            "cron", schedule, tick_ms, flag, job.key, job.id, job.call, timetable, worker
         )
         return verdict.decode(), now
 
@@ -326,10 +323,7 @@ class Store:
         sources = [f"{self.root}:control:{worker}"]
         if for_work:
             sources.append(f"{self.root}:wake")
-        client = self.connections.current().waiting
-        # The server ends the wait; our own limit is for a connection that is half open.
-        async with asyncio.timeout(timeout_s + SOCKET_TIMEOUT_S):
-            got = await _execute(client, "BLPOP", *sources, _seconds(timeout_s))
+        got = await self.server.wait("BLPOP", *sources, _seconds(timeout_s), seconds=timeout_s)
         if got is None:
             return None
         return "" if got[0].decode() == f"{self.root}:wake" else got[1].decode()
@@ -343,9 +337,7 @@ class Store:
         await self.run("pass_on", "")
 
     async def _command(self, *command: Any) -> Any:
-        clients = self.connections.current()
-        async with clients.turn:
-            return await _execute(clients.commands, *command)
+        return await self.server.command(*command)
 
     async def counts(self) -> dict[str, int]:
         """How many jobs are queued, scheduled and active."""
@@ -378,28 +370,28 @@ class Store:
         """Job keys of one of `CONTAINERS`, or `finished`."""
         last = offset + limit - 1
         found = await self._command("ZRANGE", f"{self.root}:{container}", offset, last)
-        return [key.decode().rpartition("\1")[2] for key in found]
+        return [_key(key).rpartition("\1")[2] for key in found]
 
     async def _pipeline(self, *commands: tuple[Any, ...]) -> list[Any]:
-        clients = self.connections.current()
-        pipeline = clients.commands.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
-        async with clients.turn:
-            return await pipeline.execute()
+        return await self.server.pipeline(*commands)
 
     def channel(self, key: str) -> str:
         """Where hints about a job are published."""
         return f"{self.root}:event:{key}"
 
 
-async def _execute(client: Client, *command: Any) -> Any:
-    return await client.execute_command(*command)  # type: ignore[no-untyped-call]
+def _key(raw: bytes) -> str:
+    """A job's key. One that is no UTF-8 is not ours, but is shown, and can be discarded."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _written(argument: Any) -> Any:
+    return argument.encode("utf-8", "surrogateescape") if isinstance(argument, str) else argument
 
 
 def _held(job: Sequence[Any]) -> Held:
     key, fence, call, state = job
-    return Held(key.decode(), fence, claim_of(state), call, state)
+    return Held(_key(key), fence, claim_of(state), call, state)
 
 
 def _moment(milliseconds: int) -> int | None:

@@ -28,5 +28,9 @@ def load(name: str) -> Script:
     prelude = folder.joinpath("prelude.lua").read_text("utf-8")
     body = folder.joinpath(f"{name}.lua").read_text("utf-8")
     text = f"-- name: {name}\n{CLOCK_MARK}\n{prelude}\n{body}"
-    # SHA-1 is how Redis names scripts; nothing is protected by it.
-    return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+    return Script(name, text, sha_of(text))
+
+
+def sha_of(text: str) -> str:
+    """The name of a script on the server. Nothing is protected by this SHA-1."""
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()

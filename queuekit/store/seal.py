@@ -10,13 +10,30 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 
-from queuekit.errors import InvalidOptionError, SignatureError
+from queuekit.errors import InvalidOptionError, InvalidOptionTypeError, SignatureError
 
 _MARK = b"hmac-sha256:"
 _HEX_BYTES = 64
 
 MIN_KEY_BYTES = 16
 "A shorter key could be guessed."
+
+
+def _check(keys: object) -> None:
+    # A key itself is never shown. None is most often a setting that was forgotten: nothing would be signed.
+    if not isinstance(keys, list | tuple):
+        raise InvalidOptionTypeError(
+            f"signing_keys is {type(keys).__name__}.\n"
+            "  It is a list of secrets, each text or bytes.\n"
+            "  Leave it out to sign nothing; look where the setting should have come from."
+        )
+    for key in keys:
+        if not isinstance(key, str | bytes):
+            raise InvalidOptionTypeError(
+                f"a signing key is {type(key).__name__}.\n"
+                "  It is text or bytes.\n"
+                "  Make one: python -c 'import secrets; print(secrets.token_hex(32))'"
+            )
 
 
 class Seal:
@@ -34,6 +51,7 @@ class Seal:
     def __init__(self, queue: str, keys: Sequence[str | bytes] = ()) -> None:
         if isinstance(keys, str | bytes):
             keys = [keys]
+        _check(keys)
         self._queue = queue.encode()
         self._keys = [key.encode() if isinstance(key, str) else bytes(key) for key in keys]
         if any(len(key) < MIN_KEY_BYTES for key in self._keys):

@@ -5,13 +5,16 @@
 -- Moves:   none
 
 local key, fence = ARGV[2], ARGV[3]
-local stored = fields(key, 'status', 'fence', 'claim', 'expires') or {}
+local state = fields(key, 'status', 'fence', 'claim', 'expires')
+local stored = state or {}
 local status = stored[1] or (head_of(key) and 'queued')
-if not status or (stored[4] and tonumber(stored[4]) <= now) then return { 'missing', '', 0 } end
+if not status or (stored[4] and (tonumber(stored[4]) or now + 1) <= now) then return { 'missing', '', 0 } end
 if fence ~= '' and (stored[2] ~= fence or stored[3] ~= ARGV[4] or not (status == 'active' or status == 'aborting')) then
   return { 'lost', status, 0 }
 end
 if terminal[status] then return { 'final', status, 0 } end
+-- Something else was written to its key; a claim or the end of its lease sets it aside.
+if not state then return { 'missing', '', 0 } end
 relieve()
 redis.call('HSET', job_of(key), 'status', status, 'touched', exact(now))
 if ARGV[5] ~= '' then redis.call('HSET', job_of(key), 'progress', ARGV[5]) end

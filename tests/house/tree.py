@@ -14,7 +14,7 @@ PACKAGES = ("queuekit", "pytest_plugin/pytest_queuekit")
 "Folders of the import packages, from the root."
 
 MADE = {"__pycache__", "build", "dist", "node_modules"}
-"Folders that tools make. Hidden ones are left out too, but for .ci."
+"Folders that tools make. Hidden ones are left out too, but for .ci; `.git` is a file in a work tree."
 
 
 def _folders_to_enter(names: list[str]) -> list[str]:
@@ -27,7 +27,8 @@ def files(*suffixes: str) -> tuple[Path, ...]:
     found: list[Path] = []
     for folder, subfolders, names in os.walk(ROOT):
         subfolders[:] = _folders_to_enter(subfolders)
-        found += [Path(folder, name) for name in names if not name.startswith(".venv")]
+        # In a work tree `.git` is a file, and Git's own.
+        found += [Path(folder, n) for n in names if n != ".git" and not n.startswith(".venv")]
     return tuple(sorted(path for path in found if not suffixes or path.suffix in suffixes))
 
 

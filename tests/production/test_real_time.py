@@ -142,6 +142,45 @@ def test_the_blocking_twins_refuse_a_thread_in_which_a_loop_runs(server):
     in_real_time(server, main)
 
 
+FORKING = """
+import os
+import sys
+from queuekit import Queue
+
+queue = Queue.from_url(sys.argv[1], name="fork")
+queue.sync.enqueue("add", key="parent")  # starts the thread that a child does not have
+child = os.fork()
+if not child:
+    queue.sync.enqueue("add", key="child")
+    os._exit(0 if queue.sync.job("parent") else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), queue.sync.count("queued"))
+"""
+
+
+@pytest.mark.slow
+def test_a_queue_that_was_used_before_a_fork_works_in_parent_and_child(server):
+    command = [sys.executable, "-W", "ignore", "-c", FORKING, f"unix://{server.address}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    assert done.stdout.split() == ["0", "2"], done.stderr
+
+
+def test_a_queue_works_on_several_loops_one_after_the_other_and_side_by_side(server):
+    queue = Queue.from_url(f"unix://{server.address}", name="loops")
+
+    async def use(key):
+        await queue.enqueue("add", key=key)
+        found = await queue.jobs(["first", key])
+        await queue.disconnect()
+        return [job.key for job in found if job]
+
+    async def beside():
+        other = asyncio.to_thread(asyncio.run, use("thread"))
+        return await asyncio.gather(use("own"), other)
+
+    assert asyncio.run(use("first")) == ["first", "first"]
+    assert asyncio.run(beside()) == [["first", "own"], ["first", "thread"]]
+
+
 def test_sigterm_hands_jobs_back_and_ends_with_code_zero(server, start_worker, tmp_path):
     process = start_worker()
 

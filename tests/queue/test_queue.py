@@ -302,7 +302,8 @@ async def test_a_job_object_can_enqueue_itself_and_becomes_what_has_its_key(simu
 @pytest.mark.parametrize("url", ["localhost", "http://localhost", "postgres://x", "", "redis"])
 def test_an_address_of_no_known_scheme_is_refused_with_those_that_are(url, simulation):
     with pytest.raises(
-        InvalidUrlError, match="Known are redis://, rediss://, unix://, fakeredis://"
+        InvalidUrlError,
+        match="Known are redis://, rediss://, unix://, sentinel://, rediscluster://, fakeredis://",
     ):
         Queue.from_url(url)
 

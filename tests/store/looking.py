@@ -1,0 +1,29 @@
+"""A hook for a folder's conftest.py: its async tests end with a look at all of the queue."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+
+import pytest
+
+from tests.store.invariants import check_invariants
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """The look is taken on the test's own loop, when the test has passed."""
+    test, world = pyfuncitem.obj, pyfuncitem.funcargs.get("simulation")
+    if world is None or not inspect.iscoroutinefunction(test):
+        return (yield)
+
+    @functools.wraps(test)
+    async def then_look(**arguments):
+        await test(**arguments)
+        await check_invariants(world.queue)
+
+    pyfuncitem.obj = then_look
+    try:
+        return (yield)
+    finally:
+        pyfuncitem.obj = test
