@@ -195,7 +195,6 @@ class Execution:
             await contained("before_process", hook, self._context)
 
     async def _call(self, function: Callable[..., Any]) -> Any:
-        self._check_ours()
         await self._show("started", attempt=self.job.attempts)
         self._check_ours()
         arguments = self.job.kwargs or {}

@@ -431,3 +431,24 @@ async def test_an_idle_worker_alone_looks_once_an_hour(simulation):
 def test_an_unknown_jitter_is_refused():
     with pytest.raises(SimulationError, match="jitter='half'"):
         Simulation(jitter="half")
+
+
+async def test_a_worker_that_was_idle_keeps_the_leases_of_what_comes_later(simulation):
+    simulation.worker([("gauge", Gauge(100))])
+    for _ in range(2):
+        job = await simulation.queue.enqueue("gauge", timeout=None)
+        await simulation.advance(200)
+        simulation.assert_completed(job, attempts=1)
+
+
+async def test_a_word_of_work_that_reaches_a_full_worker_is_passed_on(simulation):
+    """It still listened for work when its last slot was taken by a job whose moment had come."""
+    first = simulation.worker([("gauge", Gauge(100))], concurrency=1)
+    await simulation.queue.enqueue("gauge", timeout=None, scheduled=time.time() + 10)
+    await simulation.advance(5)
+    simulation.worker([("gauge", Gauge(100))], concurrency=1)
+    await simulation.advance(10)
+    assert not first.worker.has_room()
+    job = await simulation.queue.enqueue("gauge", timeout=None)
+    await simulation.run_until_idle()
+    assert (await simulation.queue.job(job.key)).status is Status.ACTIVE
