@@ -77,7 +77,7 @@ test-versions: ## the suite on each Python that this machine has
 	done; \
 	[ -n "$$ran" ] || { echo "None of $(PYTHONS) is here. Name one: make test-versions PYTHONS=python3"; exit 1; }
 
-cron-years: $(READY) ## cron over ten virtual years, in full (a quarter of an hour)
+cron-years: $(READY) ## cron over ten virtual years, in full (three minutes of a quiet machine)
 	CRON_YEARS=full $(BIN)/python -m pytest tests/cron $(PYTEST_ARGS)
 
 bench: $(BENCH_READY) ## side by side with the peers
