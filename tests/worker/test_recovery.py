@@ -424,7 +424,7 @@ async def test_a_task_that_was_woken_takes_no_step_once_its_lease_is_over(simula
     [run] = worker.running.values()
     woken.set()
     run.lose()
-    await simulation.advance(29)
+    await simulation.advance(28)
     assert steps == []
     await simulation.advance(2)
     assert steps == [2]
