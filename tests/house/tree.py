@@ -27,7 +27,10 @@ def files(*suffixes: str) -> tuple[Path, ...]:
     found: list[Path] = []
     for folder, subfolders, names in os.walk(ROOT):
         subfolders[:] = _folders_to_enter(subfolders)
-        found += [Path(folder, name) for name in names if not name.startswith(".venv")]
+        # In a second work tree, `.git` is a file, and no file of the repository.
+        found += [
+            Path(folder, name) for name in names if not name.startswith(".venv") and name != ".git"
+        ]
     return tuple(sorted(path for path in found if not suffixes or path.suffix in suffixes))
 
 
