@@ -247,3 +247,13 @@ async def test_aborting_one_that_follows_and_lost_its_state_blocks_nobody(hand):
     assert await hand.abort("b") == "aborted"
     await hand.end(held)
     assert await hand.claim_keys() == ["c"]
+
+
+async def test_a_new_life_of_a_leader_whose_records_are_gone_sets_its_old_group_free(hand):
+    await hand.enqueue("a", "b", group="g")
+    await hand.damage("a", "call deleted")
+    await hand.damage("a", "state deleted")
+    assert await hand.enqueue("a", delay_ms=1000) == ["new"]
+    hand.damaged.clear()
+    await hand.look()
+    assert await hand.claim_keys() == ["b"]

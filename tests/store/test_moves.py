@@ -244,6 +244,19 @@ async def test_renewing_tells_what_is_lost_and_what_is_to_be_aborted(store):
     assert (await store.counts())["active"] == 1, "a lost lease is not made again"
 
 
+@pytest.mark.parametrize(("fence", "claim_id"), [(99, "c1"), (1, "other")])
+async def test_under_a_wrong_fence_or_claim_nothing_is_renewed_or_updated(
+    store, simulation, fence, claim_id
+):
+    await store.enqueue([new()])
+    await claim(store)
+    await simulation.advance(20)
+    assert await store.renew([("a", fence, claim_id)], LEASE_MS) == [(fence, "lost", "")]
+    assert (await store.update("a", fence, claim_id, "0.5", b""))[0] == "lost"
+    await simulation.advance(10)
+    assert [orphan.key for orphan in await store.expired()] == ["a"]
+
+
 async def test_recovery_moves_only_what_has_expired_and_only_once(store, simulation):
     await store.enqueue([new()])
     await claim(store)

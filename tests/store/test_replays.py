@@ -93,6 +93,15 @@ def test_a_claim_id_that_begins_like_the_last_one_is_another_claim(server):
     assert job[0] == b"b"
 
 
+def test_a_claim_sent_again_leaves_out_a_job_that_somebody_else_has_claimed_since(server):
+    enqueue(server, "a")
+    claim(server)
+    server.run("commit", NOW, *move("a", 1, "queued", flags="f"))
+    [job] = claim(server, "c2", worker="other")
+    assert job[0] == b"a"
+    assert claim(server) == [], "that run is the other worker's"
+
+
 def test_a_claim_sent_again_answers_with_jobs_that_are_to_be_aborted(server):
     held(server)
     server.run("abort", NOW, "a", "because", 1000)

@@ -88,6 +88,7 @@ async def test_a_worker_that_was_killed_gives_its_turn_away_when_it_counts_as_go
 
 async def test_a_worker_without_a_free_slot_is_not_asked(hand):
     await hand.suspects("s")
+    await hand.token()
     assert not (await hand.ask(0)).make_room
     assert await hand.token(), "the token is for somebody who has one"
 
