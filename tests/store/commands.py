@@ -53,7 +53,7 @@ end = st.tuples(
 
 batch = st.lists(new_job, min_size=1, max_size=3)
 DAMAGES = ("call overwritten", "call deleted", "state overwritten", "state deleted")
-PAUSES_MS = (1, 1000, 31_000, 61_000, 31 * 86_400_000)
+PAUSES_MS = (1, 1000, 31_000, 61_000, 31 * 86_400_000, 401 * 86_400_000)
 
 
 def _weighted(*choices: tuple[int, Callable[[], st.SearchStrategy[Any]]]) -> list[Any]:
@@ -82,7 +82,8 @@ COMMAND = st.one_of(
         (1, _command("restore", key)),
         (1, _command("discard", key)),
         (1, _command("register", worker, st.booleans())),
-        (1, _command("cron", few, st.integers(-1, 1), st.booleans())),
+        (1, _command("cron", few, st.integers(-1, 1), st.booleans(), worker)),
+        (1, _command("adopt", worker, st.lists(st.integers(0, 1), min_size=1, max_size=3))),
         (1, _command("read")),
         (1, _command("token", worker)),
         (1, _command("pass on", worker)),

@@ -214,12 +214,17 @@ class Driver:
             self.takers.discard(worker)
         self.script("register", worker, 0 if leaves else ALIVE_MS, "" if leaves else "{}")
 
-    def do_cron(self, number: int, offset: int, unique: bool) -> None:
+    def do_adopt(self, number: int, timetables: Sequence[int]) -> None:
+        pairs = [(f"s{schedule}", f"t{which}") for schedule, which in enumerate(timetables)]
+        self.script("adopt", f"w{number}", *pairs)
+
+    def do_cron(self, number: int, offset: int, unique: bool, by: int) -> None:
         tick = self.model.now + offset
         # Ticks of the first schedule fall on the keys of others.
         key = f"k{tick % KEYS}" if number == 0 else f"cron{number}:{tick}"
         flag = "1" if unique else ""
-        answer = self.script("cron", f"s{number}", tick, flag, key, self.new_id(), PAYLOAD)
+        told = (self.new_id(), PAYLOAD, f"t{by % 2}", f"w{by}")
+        answer = self.script("cron", f"s{number}", tick, flag, key, *told)
         if answer[0] == b"enqueued":
             self.damaged.discard(key)
 

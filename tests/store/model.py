@@ -13,7 +13,12 @@ FOREIGN = b"something else"
 
 TOMBSTONE_MS = 60_000
 QUARANTINE_MS = 30 * 86_400_000
+FORGET_MS = 400 * 86_400_000
 MAX_LOG_LINES = 19
+
+UNREADABLE = "its record cannot be read: "
+NO_HASH = UNREADABLE + "its state is no hash, something else was written to its key"
+NO_CALL = UNREADABLE + "its call is gone"
 
 
 class Model(Rows):
@@ -101,36 +106,41 @@ class Model(Rows):
             del self.scheduled[key]
             state = self.state(key)
             if state is None:
-                self._set_aside(key, "its state is no hash: something else was written to its key")
+                self._set_aside(key, NO_HASH)
                 continue
             priority, group = int(state.get("priority", 0)), state.get("group")
             self._place(key, 0, priority, group, front=False, solo="solo" in state)
 
-    def _take(self, key: str, worker: str, claim_id: str, lease_ms: int) -> list[Any] | None:
+    def _take(
+        self, key: str, fence: int, worker: str, claim_id: str, lease_ms: int
+    ) -> list[Any] | None:
         state = self.state(key)
         if state is None:
-            self._set_aside(key, "its state is no hash: something else was written to its key")
+            self._set_aside(key, NO_HASH)
             return None
         if key not in self.calls:
-            self._set_aside(key, "its call is gone")
+            self._set_aside(key, NO_CALL)
             return None
         if state.get("status", "queued") != "queued":
             return None
-        self.fence += 1
         state = self.writable(key)
         state.pop("due", None)
         state["attempts"] = str(int(state.get("attempts", 0)) + 1)
         state.update(status="active", started=str(self.now), touched=str(self.now))
-        state.update(worker=worker, fence=str(self.fence), claim=claim_id)
+        state.update(worker=worker, fence=str(fence), claim=claim_id)
         self.lease[key] = self.now + lease_ms
-        return [key, self.fence, self.calls[key], self.answered_state(key)]
+        return [key, fence, self.calls[key], self.answered_state(key)]
 
     def _take_from(self, which: dict[str, Place], most: int, *how: Any) -> list[list[Any]]:
         jobs: list[list[Any]] = []
+        if most < 1 or not which:
+            return jobs
+        # All fences that may be needed are taken first; those that are not are never given.
+        first, self.fence = self.fence + 1, self.fence + most
         while len(jobs) < most and which:
             key = min(which, key=lambda k: (which[k], k))
             del which[key]
-            if job := self._take(key, *how):
+            if job := self._take(key, first + len(jobs), *how):
                 jobs.append(job)
         return jobs
 
@@ -401,19 +411,43 @@ class Model(Rows):
         if self.solo.get("worker") == worker:
             self.solo = {}
 
+    def adopt(self, worker: str, *timetables: tuple[str, str]) -> Any:
+        answer = [self.now]
+        for schedule, timetable in timetables:
+            since = self.ticked.get(schedule, -1)
+            if since < 0 or self.timetables.get(schedule, ("", ""))[0] != timetable:
+                since = self.ticked[schedule] = max(since, self.now)
+            self.timetables[schedule] = timetable, worker
+            answer.append(since)
+        return answer
+
     def cron(
-        self, schedule: str, tick: int, unique: str, key: str, enqueue_id: str, payload: bytes
+        self,
+        schedule: str,
+        tick: int,
+        unique: str,
+        key: str,
+        enqueue_id: str,
+        payload: bytes,
+        timetable: str,
+        worker: str,
     ) -> Any:
         if tick > self.now:
             return ["early", self.now]
-        if self.cron_ticks.get(schedule, -1) >= tick:
+        if self.ticked.get(schedule, -1) >= tick or tick <= self.now - FORGET_MS:
             return ["handled", self.now]
+        theirs, by = self.timetables.get(schedule, (timetable, worker))
+        if theirs != timetable and self.workers.get(by, -1) >= self.now:
+            return ["replaced", self.now]
         before = self.status(self.cron_jobs[schedule]) if schedule in self.cron_jobs else None
-        self.cron_ticks[schedule] = tick
-        if unique and before and before not in TERMINAL:
-            return ["overlap", self.now]
-        self.cron_jobs[schedule] = key
-        if self.status(key) and self.status(key) not in TERMINAL:
-            return ["handled", self.now]
-        self._begin(key, enqueue_id, payload, 0, 0, "")
-        return ["enqueued", self.now]
+        busy = bool(unique and before and before not in TERMINAL)
+        taken = (self.status(key) or "complete") not in TERMINAL
+        self.ticked[schedule] = tick
+        self.timetables[schedule] = timetable, worker
+        if not busy and not taken:
+            self.cron_jobs[schedule] = key
+            self._begin(key, enqueue_id, payload, 0, 0, "")
+        for old in [s for s, at in self.ticked.items() if at <= self.now - FORGET_MS]:
+            for told in (self.ticked, self.timetables, self.cron_jobs):
+                told.pop(old, None)
+        return ["overlap" if busy else "handled" if taken else "enqueued", self.now]

@@ -38,7 +38,8 @@ class Rows:
     claims: dict[str, tuple[str, list[str]]] = field(default_factory=dict)
     control: dict[str, list[str]] = field(default_factory=dict)
     solo: dict[str, str] = field(default_factory=dict)
-    cron_ticks: dict[str, int] = field(default_factory=dict)
+    ticked: dict[str, int] = field(default_factory=dict)
+    timetables: dict[str, tuple[str, str]] = field(default_factory=dict)
     cron_jobs: dict[str, str] = field(default_factory=dict)
     fence: int = 0
 
@@ -160,7 +161,8 @@ class Rows:
             "info": self.info,
             "claims": {w: "\n".join([claim, *keys]) for w, (claim, keys) in self.claims.items()},
             "solo": self.solo,
-            "cron": {schedule: str(tick) for schedule, tick in self.cron_ticks.items()},
+            "ticked": self.ticked,
+            "timetable": {schedule: "\n".join(told) for schedule, told in self.timetables.items()},
             "cronjob": self.cron_jobs,
             "fence": str(self.fence).encode() if self.fence else b"",
             **{f"control:{worker}": words for worker, words in self.control.items()},

@@ -10,8 +10,10 @@ from tests.store.hand import PAYLOAD
 
 DAY_S = 86_400
 DAMAGES = {
-    "call deleted": "its call is gone",
-    "state overwritten": "its state is no hash: something else was written to its key",
+    "call deleted": "its record cannot be read: its call is gone",
+    "state overwritten": (
+        "its record cannot be read: its state is no hash, something else was written to its key"
+    ),
 }
 "What a claim sets aside by itself; a call that was overwritten is met by the worker that decodes it."
 
