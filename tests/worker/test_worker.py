@@ -442,12 +442,11 @@ async def test_a_worker_that_was_idle_keeps_the_leases_of_what_comes_later(simul
 
 async def test_a_word_of_work_that_reaches_a_full_worker_is_passed_on(simulation):
     """It still listened for work when its last slot was taken by a job whose moment had come."""
-    first = simulation.worker([("gauge", Gauge(100))], concurrency=1)
+    workers = [simulation.worker([("gauge", Gauge(100))], concurrency=1) for _ in range(2)]
+    await simulation.advance(1)
     await simulation.queue.enqueue("gauge", timeout=None, scheduled=time.time() + 10)
-    await simulation.advance(5)
-    simulation.worker([("gauge", Gauge(100))], concurrency=1)
-    await simulation.advance(10)
-    assert not first.worker.has_room()
+    await simulation.advance(15)
+    assert [handle.worker.has_room() for handle in workers] == [False, True]
     job = await simulation.queue.enqueue("gauge", timeout=None)
     await simulation.run_until_idle()
     assert (await simulation.queue.job(job.key)).status is Status.ACTIVE
