@@ -28,8 +28,8 @@ SOURCES := queuekit pytest_plugin tests scenarios benchmarks docs conftest.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test quick lint format types model sweep chaos cron-years test-servers test-redis-lowest test-versions \
-  bench dist constraints clean
+.PHONY: help demo test quick lint format types model sweep chaos cron-years
+.PHONY: test-servers test-redis-lowest test-versions bench dist constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || sed -n 's/^\([a-z-]*\):.*## /  make \1  /p' Makefile
@@ -77,7 +77,7 @@ test-versions: ## the suite on each Python that this machine has
 	done; \
 	[ -n "$$ran" ] || { echo "None of $(PYTHONS) is here. Name one: make test-versions PYTHONS=python3"; exit 1; }
 
-cron-years: $(READY) ## cron over ten virtual years, in full (a quarter of an hour)
+cron-years: $(READY) ## cron over ten virtual years, in full (three minutes of a quiet machine)
 	CRON_YEARS=full $(BIN)/python -m pytest tests/cron $(PYTEST_ARGS)
 
 bench: $(BENCH_READY) ## side by side with the peers

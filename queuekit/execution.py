@@ -119,6 +119,8 @@ class Execution:
         self._worker = worker
         self._interruption: Interrupted | None = None
         self._interrupted = asyncio.Event()
+        self._inner: asyncio.Task[Any] | None = None
+        "What of the application's runs now."
         self._last_beat = 0.0
         self._context = cast(
             "Context",
@@ -134,6 +136,16 @@ class Execution:
         if self._interruption is None:
             self._interruption = Interrupted(event, reason)
         self._interrupted.set()
+
+    def lose(self) -> None:
+        """Its lease is over by our own clock: cancel what runs here before it takes another step.
+
+        A process that hung wakes up with timers that are all due at once; whatever they woke takes its
+        step after this. What has ended by now is left to the commit, which is refused if the job has gone on.
+        """
+        if self._inner is not None and not self._inner.done() and self._interruption is None:
+            self._inner.cancel()
+            self.interrupt(Event.LOST, "its lease ended before it was renewed")
 
     def _beat(self) -> None:
         self._last_beat = environment().monotonic()
@@ -195,7 +207,6 @@ class Execution:
             await contained("before_process", hook, self._context)
 
     async def _call(self, function: Callable[..., Any]) -> Any:
-        self._check_ours()
         await self._show("started", attempt=self.job.attempts)
         self._check_ours()
         arguments = self.job.kwargs or {}
@@ -238,8 +249,11 @@ class Execution:
             coroutine.close()
             raise
         inner = asyncio.create_task(coroutine, name=f"task {self.job.key}")
+        self._inner = inner
         stop = await self._watch(inner, limited=limited)
         if stop is None:
+            if inner.cancelled() and self._interruption is not None:
+                raise self._interruption
             if inner.cancelled():
                 raise QueuekitError("the task was cancelled, and not by its worker")
             return inner.result()
@@ -308,7 +322,8 @@ class Execution:
 
     async def _end(self, inner: asyncio.Task[Any]) -> None:
         """Cancel the task, and leave it behind if it does not end in time."""
-        inner.cancel()
+        if not inner.cancelling():  # else `lose` has: its clean-up is not to be cancelled as well
+            inner.cancel()
         deadline = self._worker.cancellation_hard_deadline_s
         done, _ = await asyncio.wait([inner], timeout=deadline)
         if done:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from queuekit.environment import environment
-from queuekit.text import gist, text_of
+from queuekit.text import gist, one_line, text_of
 
 logger = logging.getLogger("queuekit")
 
@@ -71,10 +71,10 @@ class Outage:
         lasting = f" for {now - self._began:.0f} s" if now > self._began else ""
         logger.warning(
             "worker %s cannot use Redis%s (%s): %s. It goes on trying.",
-            self._who,
-            lasting,
-            duty,
-            gist(text_of(error).split("\n", 1)[0]).rstrip("."),
+            one_line(self._who),
+            one_line(lasting),
+            one_line(duty),
+            gist(text_of(error).split("\n", 1)[0]),
         )
 
     def over(self, duty: str) -> None:
@@ -84,6 +84,5 @@ class Outage:
         self._ended = environment().monotonic()
         if self._to_be_closed:
             self._to_be_closed = False
-            logger.info(
-                "worker %s has Redis back after %.1f s", self._who, self._ended - self._began
-            )
+            away = f"{self._ended - self._began:.1f} s"
+            logger.info("worker %s has Redis back after %s", one_line(self._who), one_line(away))

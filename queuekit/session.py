@@ -48,6 +48,7 @@ class Session:
         self._ear: asyncio.Task[None] | None = None
         self.hears_work = False
         self._alarms: list[asyncio.TimerHandle] = []
+        self._guard: asyncio.TimerHandle | None = None
 
     def stop(self) -> None:
         self.stopping = True
@@ -73,6 +74,27 @@ class Session:
     def keep_leases(self, worker: Worker[Any]) -> None:
         if self._leases is None or self._leases.done():
             self._leases = self.spawn(upkeep.renew_leases(worker), "leases")
+        if self._guard is None:
+            self._guard_leases()
+
+    def _guard_leases(self) -> None:
+        """Look at each moment at which a lease would end. A renewal moves it: then nothing happens.
+
+        A timer, not a task: when a process that hung goes on, timers and sockets wake its tasks, and
+        this has its turn before theirs.
+        """
+        now = environment().monotonic()
+        runs = list(self._worker.running.values())
+        for run in runs:
+            if run.lease_end <= now:
+                run.lose()
+        ends = [run.lease_end for run in runs if run.lease_end > now]
+        self._guard = None
+        if ends:
+            with background():
+                self._guard = asyncio.get_running_loop().call_later(
+                    min(ends) - now, self._guard_leases
+                )
 
     async def pause(self, seconds: float) -> None:
         """Wait, but not past the worker's stop. Jobs that end meanwhile do not end it."""
@@ -140,6 +162,8 @@ class Session:
     async def end_duties(self) -> None:
         """End everything that is no job. A message lost with it concerned jobs that are gone."""
         self._end_alarms()
+        if self._guard is not None:
+            self._guard.cancel()
         # Again and again: Python 3.11's wait_for(), which redis-py sends its commands with, swallows a
         # cancellation that meets it when the inner task has just ended.
         while duties := [task for task in self.tasks if task is not asyncio.current_task()]:

@@ -238,7 +238,8 @@ class Worker(Generic[CtxType]):
 
     async def _advise(self) -> None:
         for finding in await advice(self.queue.store.server):
-            logger.warning("worker %s: %s", self.id, finding)
+            for line in finding.splitlines():
+                logger.warning("worker %r: %s", self.id, one_line(line))
 
     async def _take_jobs(self, session: Session) -> None:
         """Claim first, wait after, always: the token may have been somebody else's."""

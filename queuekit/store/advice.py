@@ -7,6 +7,7 @@ import re
 
 from queuekit.errors import ServerError
 from queuekit.store.server import Server
+from queuekit.text import gist, one_line
 
 logger = logging.getLogger("queuekit")
 
@@ -35,7 +36,7 @@ async def _ask(server: Server, *command: str) -> str:
     try:
         answer = await server.command(*command)
     except ServerError as error:
-        logger.debug("%s is not known: %s", " ".join(command), str(error).split("\n", 1)[0])
+        logger.debug("%s is not known: %s", one_line(" ".join(command)), gist(str(error)))
         return ""
     last = answer[-1] if isinstance(answer, list) and answer else answer
     return last.decode("utf-8", "replace") if isinstance(last, bytes) else ""

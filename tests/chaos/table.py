@@ -43,7 +43,6 @@ def total(verdicts: Iterable[Verdict]) -> Verdict:
 
 def rows(verdict: Verdict) -> dict[str, str]:
     """A column."""
-    back = "not all" if verdict.back_s is None else f"{verdict.back_s:.1f} s"
     return {
         "jobs acknowledged": f"{verdict.acknowledged:,}",
         "recovered": f"{verdict.recovered:,}",
@@ -61,9 +60,15 @@ def rows(verdict: Verdict) -> dict[str, str]:
         "- ended after its lease": _judged(verdict, verdict.late),
         "enqueued twice by a client": f"{len(verdict.enqueued_twice):,}",
         "workers that ended by themselves": f"{verdict.ended_by_themselves:,}",
-        "all back after the last fault": back,
+        "all back after the last fault": _back(verdict),
         "the whole took": f"{verdict.seconds:.0f} s",
     }
+
+
+def _back(verdict: Verdict) -> str:
+    if verdict.back_s is None:
+        return "not all"
+    return f"{verdict.back_s:.1f} s" if verdict.fired else "no fault"
 
 
 def _judged(verdict: Verdict, found: Mapping[str, str]) -> str:
@@ -121,6 +126,9 @@ def broken(form: Form, verdict: Verdict) -> list[str]:
             f"{form.title}: {len(verdict.twice)} of {verdict.attempted} jobs ran to the end twice,"
             f" expected at most {TWICE_LIMIT:.1%}"
         )
-    if verdict.back_s is not None and verdict.back_s > BACK_LIMIT_S:
-        found.append(f"{form.title}: all were back after {verdict.back_s:.0f} s, expected 30")
+    # Without faults it is how long the work takes, which depends on the machine.
+    if form.faults and verdict.back_s is not None and verdict.back_s > BACK_LIMIT_S:
+        found.append(
+            f"{form.title}: all were back after {verdict.back_s:.0f} s, expected {BACK_LIMIT_S}"
+        )
     return found

@@ -38,6 +38,7 @@ ALL_OPTIONS = [
     ("HSET", f"{ROOT}:job:options", "status", "queued", "priority", "-5", "group", "g"),
     ("ZADD", f"{ROOT}:ready", -5 * BAND + MIDDLE, "options"),
     ("HSET", f"{ROOT}:groups", "g", "options"),
+    ("HSET", f"{ROOT}:leaders", "options", "g"),
 ]
 
 FOLLOWER = [

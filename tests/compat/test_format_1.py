@@ -249,6 +249,7 @@ async def test_what_is_enqueued_today_is_what_an_older_worker_expects(
     await ours.store._command("FLUSHALL")
     await ours.enqueue("echo", key=key, **options)
     assert await everything_of(ours, key) == expected
+    await ours.disconnect()
 
 
 async def test_what_a_worker_leaves_today_is_what_an_older_reader_expects(simulation, queue):

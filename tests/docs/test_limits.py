@@ -11,10 +11,10 @@ from tests.house.tree import ROOT, complaint, package_files, shown
 
 PAGE = (ROOT / "docs" / "limits.md").read_text("utf-8")
 ROW = re.compile(
-    r"^\| ([^|]+) \| `([^`]+)` \| (-?\d+) \| ([^|]*) \| ([^|]+) \| ([^|]*) \|$", re.MULTILINE
+    r"^\| ([^|]+) \| `([^`]+)` \| (-?[\d.]+) \| ([^|]*) \| ([^|]+) \| ([^|]*) \|$", re.MULTILINE
 )
 ROWS = {
-    name: (what, int(value), unit.strip(), why)
+    name: (what, float(value), unit.strip(), why)
     for what, name, value, unit, why, _ in ROW.findall(PAGE)
 }
 
@@ -26,7 +26,13 @@ NO_LIMITS = {
     "execution.COMMIT_RETRY_S": "a pause between two tries",
     "upkeep.RETRY_S": "a pause between two tries",
     "upkeep.ALIVE_S": "after which a silent worker is no longer shown",
-    "worker.MAX_BACKOFF_S": "a pause between two tries",
+    "ticks.RETRY_S": "a pause between two tries",
+    "outage.FIRST_PAUSE_S": "a pause between two tries",
+    "outage.SAME_OUTAGE_S": "until an outage is another one",
+    "cron.LATE_MS": "until a tick counts as missed",
+    "zones.DAY_S": "a unit",
+    "store.address.REDIS_PORT": "an address",
+    "store.address.SENTINEL_PORT": "an address",
     "session.CANCEL_AGAIN_S": "a pause between two tries",
     "intake.SLACK_S": "until another worker tries to make room",
     "prelude.lua: BAND": "arithmetic of the order",
@@ -50,7 +56,10 @@ def constants():
         for pair in re.findall(
             r"^([A-Z][A-Z_]*), ([A-Z][A-Z_]*) = ", path.read_text("utf-8"), re.MULTILINE
         ):
-            found |= {".".join([*where[1:], name]): getattr(module, name) for name in pair}
+            values = {".".join([*where[1:], name]): getattr(module, name) for name in pair}
+            found |= {
+                name: value for name, value in values.items() if isinstance(value, int | float)
+            }
     for path in package_files(".lua"):
         for name, value in re.findall(
             r"^local ([A-Z_]+)(?:, [A-Z_]+)* = ([\d *^]+)(?:,.*)?$",

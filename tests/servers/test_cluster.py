@@ -205,6 +205,8 @@ def test_a_queue_follows_its_slot_to_a_replica_that_takes_over(program):
         async with queue_at(cluster.url(), name=name) as queue, worker_of(queue, [add]):
             assert await queue.apply("add", a=1, b=1) == 2
             await until(lambda: b"master_link_status:up" in replica.ask("INFO", "replication"))
+            # It tells those that it knows, and nobody can tell them after it.
+            await until(lambda: all(map(_knows_four, cluster.servers)))
             replica.ask("CLUSTER", "FAILOVER", "TAKEOVER")
             await until(lambda: b"role:master" in replica.ask("INFO", "replication"))
             owner.kill()
@@ -212,6 +214,11 @@ def test_a_queue_follows_its_slot_to_a_replica_that_takes_over(program):
 
     with contextlib.closing(Cluster(program)) as cluster:
         in_real_time(lambda: main(cluster))
+
+
+def _knows_four(server):
+    nodes = server.ask("CLUSTER", "NODES").decode().splitlines()
+    return len(nodes) == 4 and not any("handshake" in node for node in nodes)
 
 
 async def _applied(queue):

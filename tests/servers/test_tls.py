@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ssl
+import subprocess
+import sys
 
 import pytest
-import trustme
 
 from queuekit.errors import ServerUnreachableError
 from tests.servers.patience import in_real_time, queue_at, worker_of
@@ -16,19 +17,26 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    """A certificate authority of our own: the file of its certificate, and what it signed."""
-    authority = trustme.CA()
-    path = tmp_path_factory.mktemp("tls") / "ca.pem"
-    authority.cert_pem.write_to_path(str(path))
-    authority.path = str(path)
-    return authority
+def certificates(tmp_path_factory):
+    """A folder with a certificate of an authority of our own, and one for localhost.
+
+    Made in a process of its own: in this one the date may be a simulation's.
+    """
+    folder = tmp_path_factory.mktemp("tls")
+    command = [sys.executable, "-m", "trustme", "-q", "-d", str(folder), "-i", "localhost"]
+    subprocess.run(command, check=True)
+    return folder
 
 
 @pytest.fixture
-def proxy(server, authority):
+def authority(certificates):
+    return str(certificates / "client.pem")
+
+
+@pytest.fixture
+def proxy(server, certificates):
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("localhost").configure_cert(context)
+    context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
     return Proxy(server.path, tls=context, port=free_port())
 
 
@@ -40,7 +48,7 @@ def test_a_queue_and_its_worker_speak_tls(proxy, authority):
     async def main():
         async with (
             proxy,
-            queue_at(proxy.url, ssl_ca_certs=authority.path) as queue,
+            queue_at(proxy.url, ssl_ca_certs=authority) as queue,
             worker_of(queue, [add]),
         ):
             assert await queue.apply("add", a=1, b=2) == 3
@@ -51,7 +59,7 @@ def test_a_queue_and_its_worker_speak_tls(proxy, authority):
 
 def test_the_certificate_authority_may_stand_in_the_address(proxy, authority):
     async def main():
-        async with proxy, queue_at(f"{proxy.url}?ssl_ca_certs={authority.path}") as queue:
+        async with proxy, queue_at(f"{proxy.url}?ssl_ca_certs={authority}") as queue:
             assert await queue.enqueue("add")
 
     in_real_time(main)

@@ -14,7 +14,8 @@ from tests.store.invariants import check_invariants
 def pytest_pyfunc_call(pyfuncitem):
     """The look is taken on the test's own loop, when the test has passed."""
     test, world = pyfuncitem.obj, pyfuncitem.funcargs.get("simulation")
-    if world is None or not inspect.iscoroutinefunction(test):
+    spoilt = pyfuncitem.get_closest_marker("spoils_records")
+    if world is None or spoilt or not inspect.iscoroutinefunction(test):
         return (yield)
 
     @functools.wraps(test)

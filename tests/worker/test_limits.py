@@ -167,3 +167,26 @@ async def test_heartbeats_of_a_retry_are_counted_anew(simulation):
     job = await simulation.queue.enqueue("beats_late", heartbeat=5, timeout=None, retries=2)
     await simulation.advance(9)
     simulation.assert_completed(job, result="second", attempts=2)
+
+
+async def test_a_run_whose_own_task_is_cancelled_hands_its_job_back_uncharged(simulation):
+    """As when a loop ends: all tasks in it are cancelled, in any order."""
+    cleaned = []
+
+    async def long(ctx):
+        try:
+            await asyncio.sleep(20)
+        finally:
+            cleaned.append(time.monotonic())
+
+    simulation.worker([long])
+    job = await simulation.queue.enqueue("long", timeout=None)
+    await simulation.advance(5)
+    [run] = [task for task in asyncio.all_tasks() if task.get_name() == f"job {job.key}"]
+    run.cancel()
+    await simulation.run_until_idle()
+    assert cleaned == [5]
+    await simulation.advance(20)
+    stored = await simulation.queue.job(job.key)
+    assert (stored.status, stored.failures, stored.losses) == (Status.COMPLETE, 0, 0)
+    assert [attempt.outcome for attempt in await job.history()] == ["released", "completed"]

@@ -41,6 +41,7 @@ def every_level(caplog):
     caplog.set_level(logging.DEBUG, "queuekit")
 
 
+@pytest.mark.spoils_records
 async def test_no_key_name_group_or_worker_of_a_foreign_record_forges_a_line(simulation, caplog):
     await lay(simulation, HOSTILE, b'"ok"', status="queued", group=HOSTILE)
     await lay(simulation, "b", b'"x\\nCRITICAL forged"')

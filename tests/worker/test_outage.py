@@ -151,9 +151,9 @@ async def test_a_blocking_read_that_is_refused_alone_does_not_turn_the_worker_ro
     claims = []
     claim = queue.store.claim
 
-    async def counted(*arguments):
+    async def counted(*arguments, **options):
         claims.append(arguments)
-        return await claim(*arguments)
+        return await claim(*arguments, **options)
 
     async def refused(*arguments, **options):
         raise ServerUnreachableError("no connection to spare")

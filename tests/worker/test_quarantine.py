@@ -12,6 +12,8 @@ from queuekit.errors import JobNotFoundError, UnreadableRecordError
 from queuekit.store.codec import MAX_PAYLOAD_BYTES
 from tests.rules.refusals import in_three_parts
 
+pytestmark = pytest.mark.spoils_records
+
 ROOT = "qk:{default}"
 DEEP = b"[" * 101 + b"]" * 101
 GOOD = b'{"v":1,"function":"ok"}'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from types import MappingProxyType
@@ -304,7 +305,9 @@ async def test_a_run_that_lost_its_lease_is_refused_whatever_it_says(simulation,
         job = ctx["job"]
         if job.attempts == 2:
             return "second"
-        await asyncio.sleep(35)
+        with contextlib.suppress(asyncio.CancelledError):  # it does not listen
+            await asyncio.sleep(35)
+        await asyncio.sleep(5)
         for word in (
             job.update(progress=0.9),
             job.update(),
@@ -328,7 +331,7 @@ async def test_a_run_that_lost_its_lease_is_refused_whatever_it_says(simulation,
     assert len(refused) == 4
     assert before.to_dict() == after.to_dict()
     assert (after.status, after.result, after.progress) == (Status.COMPLETE, "second", 1.0)
-    assert f"job {job.key!r} (late) lost: found complete" in caplog.text
+    assert f"job {job.key!r} (late) lost: its lease ended before it was renewed" in caplog.text
     hold.release()
 
 
@@ -405,3 +408,40 @@ async def test_the_backoff_of_a_failure_counts_the_losses_before_it(simulation):
     simulation.worker([fails])
     await simulation.advance(11)
     assert simulation.record_of("k").retry_delays_ms == [20_000]
+
+
+async def test_a_task_that_was_woken_takes_no_step_once_its_lease_is_over(simulation):
+    """As when a process that hung goes on: what its tasks waited for has come, and so has the lease's end."""
+    woken, steps = asyncio.Event(), []
+
+    async def waits(ctx):
+        await woken.wait()
+        steps.append(ctx["job"].attempts)
+
+    worker = simulation.worker([waits]).worker
+    job = await simulation.queue.enqueue("waits", timeout=None)
+    await simulation.advance(1)
+    [run] = worker.running.values()
+    woken.set()
+    run.lose()
+    await simulation.advance(28)
+    assert steps == []
+    await simulation.advance(2)
+    assert steps == [2]
+    simulation.assert_completed(job)
+    assert (await simulation.queue.job(job.key)).losses == 1
+
+
+async def test_what_has_ended_before_its_lease_is_left_to_the_commit(simulation):
+    async def quick(ctx):
+        return "done"
+
+    worker = simulation.worker([quick]).worker
+    job = await simulation.queue.enqueue("quick")
+    hold = hold_at(simulation, "committing")
+    await simulation.run_until_idle()
+    [run] = worker.running.values()
+    run.lose()
+    hold.release()
+    await simulation.run_until_idle()
+    simulation.assert_completed(job, result="done", attempts=1)

@@ -160,12 +160,11 @@ async def test_a_run_whose_job_went_on_without_it_is_ended_and_changes_nothing(s
     other = simulation.worker([("gauge", Gauge(50))])
     await simulation.advance(2)
     assert (await simulation.queue.job(job.key)).worker_id == other.worker.id
-    with caplog.at_level("WARNING", "queuekit"):
-        await simulation.advance(60)
+    await simulation.advance(60)
     stored = await simulation.queue.job(job.key)
     assert (stored.status, stored.attempts, stored.losses) == (Status.COMPLETE, 2, 1)
     assert stored.worker_id == other.worker.id
-    assert "lost: found active" in caplog.text
+    assert "lost: its lease ended before it was renewed" in caplog.text
 
 
 async def test_a_running_job_keeps_its_lease_for_hours(simulation):
@@ -431,3 +430,23 @@ async def test_an_idle_worker_alone_looks_once_an_hour(simulation):
 def test_an_unknown_jitter_is_refused():
     with pytest.raises(SimulationError, match="jitter='half'"):
         Simulation(jitter="half")
+
+
+async def test_a_worker_that_was_idle_keeps_the_leases_of_what_comes_later(simulation):
+    simulation.worker([("gauge", Gauge(100))])
+    for _ in range(2):
+        job = await simulation.queue.enqueue("gauge", timeout=None)
+        await simulation.advance(200)
+        simulation.assert_completed(job, attempts=1)
+
+
+async def test_a_word_of_work_that_reaches_a_full_worker_is_passed_on(simulation):
+    """It still listened for work when its last slot was taken by a job whose moment had come."""
+    workers = [simulation.worker([("gauge", Gauge(100))], concurrency=1) for _ in range(2)]
+    await simulation.advance(1)
+    await simulation.queue.enqueue("gauge", timeout=None, scheduled=time.time() + 10)
+    await simulation.advance(15)
+    assert [handle.worker.has_room() for handle in workers] == [False, True]
+    job = await simulation.queue.enqueue("gauge", timeout=None)
+    await simulation.run_until_idle()
+    assert (await simulation.queue.job(job.key)).status is Status.ACTIVE
