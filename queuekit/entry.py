@@ -81,5 +81,6 @@ async def _record(queue: Queue, job: Job) -> NewJob:
         check(job)
     due, delay = due_of(job.scheduled)
     call = queue.codec.encode_call(job)
-    new_id = environment().new_id()
-    return NewJob(job.key, new_id, call, due, delay, job.priority, job.group_key or "")
+    # The same Job again, after an enqueue that nobody acknowledged, is that enqueue again.
+    job.enqueue_id = job.enqueue_id or environment().new_id()
+    return NewJob(job.key, job.enqueue_id, call, due, delay, job.priority, job.group_key or "")

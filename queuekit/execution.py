@@ -13,13 +13,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import traceback
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from queuekit import lifecycle
+from queuekit.application import contained, traceback_of
 from queuekit.environment import environment
 from queuekit.errors import (
     HeartbeatMissedError,
@@ -27,7 +26,6 @@ from queuekit.errors import (
     NotSerializableError,
     QueuekitError,
     TaskArgumentsError,
-    TaskExitError,
     TaskFailure,
     TaskTimeoutError,
     UnknownFunctionError,
@@ -37,7 +35,6 @@ from queuekit.job import Job, Status
 from queuekit.lifecycle import Event, RetryPolicy
 from queuekit.store.codec import encode_exception
 from queuekit.store.redis import STORE_ERRORS, Move
-from queuekit.sync import TASK_LOOP
 from queuekit.text import clip_error, gist, one_line
 
 if TYPE_CHECKING:
@@ -126,7 +123,7 @@ class Execution:
             "Context",
             {**worker.context, "queue": worker.queue, "job": job, "exception": previous},
         )
-        job.on_update = self._beat
+        job.run = self
 
     def interrupt(self, event: Event, reason: str) -> None:
         """End the run from outside: ABORTED, RELEASED or LOST.
@@ -147,8 +144,13 @@ class Execution:
             self._inner.cancel()
             self.interrupt(Event.LOST, "its lease ended before it was renewed")
 
-    def _beat(self) -> None:
+    def beat(self) -> None:
+        """See `Run.beat`."""
         self._last_beat = environment().monotonic()
+
+    def holds(self) -> bool:
+        """See `Run.holds`."""
+        return environment().monotonic() < self.lease_end
 
     async def run(self) -> Outcome:
         """The whole run. Never raises for what the application's code does."""
@@ -174,7 +176,7 @@ class Execution:
             return Outcome(Event.FAILED, error=f"ran, but {error}", exception=error.__cause__)
         except TaskArgumentsError as error:
             # It would fail in each run.
-            return Outcome(Event.FAILED, error=_traceback_of(error), exception=error)
+            return Outcome(Event.FAILED, error=traceback_of(error), exception=error)
         except Exception as error:  # the task's own: its job is tried again, or fails
             return self._failed(error)
 
@@ -234,7 +236,7 @@ class Execution:
 
     def _failed(self, error: Exception) -> Outcome:
         job = self.job
-        text = _traceback_of(error)
+        text = traceback_of(error)
         event = lifecycle.after_failure(RetryPolicy.of(job), job.failures + 1)
         delay = 0
         if event is Event.RETRIED:
@@ -444,59 +446,3 @@ class Execution:
             await world.step(
                 moment, key=job.key, function=job.function, queue=self._worker.queue.name, **details
             )
-
-
-def _traceback_of(error: BaseException) -> str:
-    """Its traceback as text, from the application's first frame on."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_frame.f_globals.get("__name__") in _OUR_FRAMES:
-        frame = frame.tb_next
-    return "".join(traceback.format_exception(type(error), error, frame or error.__traceback__))
-
-
-async def contained(
-    name: str, function: Callable[..., Any], context: Context, /, **arguments: Any
-) -> Any:
-    """What the function returns; what would end a program ends its run, and not the worker."""
-    try:
-        return await call(function, context, **arguments)
-    except (Exception, asyncio.CancelledError, KeyboardInterrupt):
-        raise
-    except BaseException as error:  # SystemExit, GeneratorExit, one of the application's own
-        did = (
-            f"called sys.exit({error.code!r})"
-            if isinstance(error, SystemExit)
-            else f"raised {type(error).__name__}"
-        )
-        raise TaskExitError(f"{name} {did}, which ends its run and not its worker") from error
-
-
-_OUR_FRAMES = (__name__, "queuekit.environment", "queuekit.simulation.threads")
-
-
-async def call(function: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> Any:
-    """Await an async function, or run a sync one in a thread with this task's context variables."""
-    if is_async(function):
-        return await function(*arguments, **keywords)
-    token = TASK_LOOP.set(asyncio.get_running_loop())  # seen by the thread, and by nobody else
-    future = environment().run_in_thread(partial(function, *arguments, **keywords))
-    TASK_LOOP.reset(token)
-    try:
-        result = await asyncio.shield(future)
-    except asyncio.CancelledError:
-        # A thread cannot be cancelled. Wait for it, so that it is not left running unnoticed;
-        # whoever cancelled us stops waiting at the hard deadline.
-        if not future.done():
-            await asyncio.wait([future])
-        future.cancelled() or future.exception()
-        raise
-    return await result if inspect.isawaitable(result) else result
-
-
-def is_async(function: Callable[..., Any]) -> bool:
-    """Whether calling it gives a coroutine; looks through partials and callable objects."""
-    while isinstance(function, partial):
-        function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 (its kind is asked, not whether it is there)
-    )

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from queuekit import lifecycle
-from queuekit.errors import InvalidOptionError, InvalidOptionTypeError, LeaseLostError
+from queuekit.errors import (
+    InvalidOptionError,
+    InvalidOptionTypeError,
+    LeaseLostError,
+    ServerError,
+    ServerRefusedError,
+)
 from queuekit.history import note_of
 from queuekit.job import TERMINAL_STATUSES, Job, Status
 from queuekit.lifecycle import Event
 from queuekit.options import check_mapping, check_number, check_text
+from queuekit.outage import Backoff
 from queuekit.store.redis import Move
 from queuekit.text import clip_error
 
 if TYPE_CHECKING:
     from queuekit.queue import Queue
+
+T = TypeVar("T")
+
+RIGHTS = frozenset({"NOPERM", "NOAUTH", "WRONGPASS"})
+"Refusals that do not pass by themselves."
 
 _EVENTS = {
     Status.COMPLETE: Event.COMPLETED,
@@ -43,8 +56,10 @@ async def update(queue: Queue, job: Job, fields: Mapping[str, Any]) -> None:
         meta = queue.codec.encode_value("meta", job.key, fields["meta"])
     for name, value in fields.items():
         setattr(job, name, value)
-    verdict, status, touched = await queue.store.update(
-        job.key, job.fence, job.claim_id, progress, meta
+    if job.run is not None:
+        job.run.beat()  # it is alive, whatever becomes of the news
+    verdict, status, touched = await _insist(
+        job, queue.store.update, job.key, job.fence, job.claim_id, progress, meta
     )
     if verdict == "missing":
         raise lifecycle.missing(job)
@@ -57,9 +72,23 @@ async def update(queue: Queue, job: Job, fields: Mapping[str, Any]) -> None:
     if verdict == "final":
         raise lifecycle.refusal(job.key, Status(status), "updated")
     job.touched = touched
-    if job.on_update is not None:
-        job.on_update()
     await queue.show("updated", job, progress=job.progress)
+
+
+async def _insist(job: Job, call: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+    """Its answer; a run waits for a Redis that is away as long as its lease may hold.
+
+    A task that tells of its progress must not fail since nobody could hear it.
+    """
+    pauses = Backoff()
+    while True:
+        try:
+            return await call(*arguments)
+        except ServerError as error:
+            final = isinstance(error, ServerRefusedError) and error.code in RIGHTS
+            if job.run is None or final or not job.run.holds():
+                raise
+            await asyncio.sleep(pauses.next_s())
 
 
 async def finish(queue: Queue, job: Job, status: Status, result: Any, error: str | None) -> None:
@@ -115,7 +144,7 @@ def _move(job: Job, target: Status, **details: Any) -> Move:
 
 
 async def _commit(queue: Queue, job: Job, move: Move) -> None:
-    [(verdict, word)] = await queue.store.commit([move])
+    [(verdict, word)] = await _insist(job, queue.store.commit, [move])
     if verdict not in ("ok", "done"):
         raise LeaseLostError(
             f"job {job.key!r} cannot be made {move.target} from here: found {verdict} ({word}).\n"

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from queuekit.environment import environment
 from queuekit.errors import QueuekitError
@@ -81,6 +81,16 @@ class CronJob:
     catch_up: CatchUp = "one"
 
 
+class Run(Protocol):
+    """What a job may ask of the run that holds it."""
+
+    def beat(self) -> None:
+        """The task is alive."""
+
+    def holds(self) -> bool:
+        """Whether its lease still holds, by its worker's own clock."""
+
+
 @dataclasses.dataclass(eq=False)
 class Job:
     """One run of a task.
@@ -146,8 +156,10 @@ class Job:
     fence: int = dataclasses.field(default=0, repr=False)
     "Proof of the claim under which this object was handed out; 0: it was only read."
     claim_id: str = dataclasses.field(default="", repr=False)
-    on_update: Callable[[], None] | None = dataclasses.field(default=None, repr=False)
-    "How the run that holds the job hears of its heartbeats."
+    run: Run | None = dataclasses.field(default=None, repr=False)
+    "The run under which this object was handed to a task."
+    enqueue_id: str = dataclasses.field(default="", repr=False)
+    "Of an enqueue that was not acknowledged yet: sent again under it, it makes no second job."
 
     def __post_init__(self) -> None:
         self.status = Status(self.status)
@@ -271,8 +283,8 @@ class Job:
         self.queued = self.touched = queued_ms
         self.attempts = self.failures = self.losses = self.abandoned = 0
         self.started = self.completed = 0
-        self.result = self.error = self.worker_id = self.unreadable = self.on_update = None
-        self.fence, self.claim_id = 0, ""
+        self.result = self.error = self.worker_id = self.unreadable = self.run = None
+        self.fence, self.claim_id, self.enqueue_id = 0, "", ""
 
     def get_queue(self) -> Queue:
         """The job's queue, or an error when it has none yet."""
@@ -284,7 +296,7 @@ class Job:
         return self.queue
 
 
-_INTERNAL = frozenset({"fence", "claim_id", "on_update"})
+_INTERNAL = frozenset({"fence", "claim_id", "run", "enqueue_id"})
 _SHORT_INFO = (
     "function",
     "queue",

@@ -162,8 +162,8 @@ class Queue:
             QueueFullError: as many jobs wait as the queue's `max_waiting` allows.
             DuplicateJobError: see `on_duplicate`.
             ServerUnreachableError: the server is away. If `error.may_have_happened`, its answer got
-                lost and the job may be there; enqueue with a `key` of your own to be able to
-                repeat the call. It comes within 15 s, mostly at once.
+                lost and the job may be there: make a `Job`, and enqueue that same object again;
+                it makes no second job. It comes within 15 s, mostly at once.
             ServerRefusedError: it refuses, for the reason in `error.code` (OOM, READONLY, NOPERM, ...).
             NotReplicatedError: under `durability="replica"`: stored, but on the primary only.
         """

@@ -12,9 +12,10 @@ from datetime import UTC, tzinfo
 from typing import TYPE_CHECKING, Any, Generic, cast
 
 from queuekit import ticks, upkeep
+from queuekit.application import call
 from queuekit.cron import Schedule, distinct, make_schedule
 from queuekit.environment import environment
-from queuekit.execution import Execution, Outcome, call
+from queuekit.execution import Execution, Outcome
 from queuekit.job import CronJob, Job
 from queuekit.lifecycle import LEASE_MS, SOLO_WAIT_S, Event
 from queuekit.outage import Backoff, Outage

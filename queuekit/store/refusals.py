@@ -132,7 +132,7 @@ def unreachable(shown: str, reason: str, *, sent: bool) -> ServerUnreachableErro
     return ServerUnreachableError(
         f"Redis at {shown} did not answer: {reason}\n"
         "  The command was sent: it may have been executed, or not.\n"
-        "  An enqueue with a `key` of your own can be repeated: a job that is there already is not doubled.",
+        "  To repeat an enqueue, make a Job and enqueue that same object again: it makes no second job.",
         may_have_happened=True,
     )
 

@@ -13,6 +13,7 @@ from queuekit.errors import (
     InvalidUrlError,
     JobNotFoundError,
     JobStateError,
+    ServerUnreachableError,
 )
 
 
@@ -339,3 +340,34 @@ async def test_an_argument_may_be_called_function(simulation):
 
     simulation.worker([name_of])
     assert await simulation.queue.apply("name_of", function="f") == "f"
+
+
+async def test_a_job_object_whose_enqueue_was_not_acknowledged_can_be_enqueued_again(
+    simulation, monkeypatch
+):
+    runs = []
+
+    async def work(ctx):
+        runs.append(ctx["job"].key)
+
+    store = simulation.queue.store
+    genuine = store.enqueue
+
+    async def unheard(*arguments):
+        await genuine(*arguments)
+        raise ServerUnreachableError("the reply was lost", may_have_happened=True)
+
+    job = Job("work")
+    monkeypatch.setattr(store, "enqueue", unheard)
+    with pytest.raises(ServerUnreachableError):
+        await simulation.queue.enqueue(job)
+    monkeypatch.setattr(store, "enqueue", genuine)
+    simulation.worker([work])
+    await simulation.run_until_idle()
+    assert runs == [job.key]
+    assert await simulation.queue.enqueue(job) is job
+    await simulation.run_until_idle()
+    assert runs == [job.key], "it was that enqueue again"
+    await simulation.queue.enqueue(job)
+    await simulation.run_until_idle()
+    assert runs == [job.key] * 2, "once acknowledged, it is another life"

@@ -377,7 +377,7 @@ async def test_a_late_word_of_a_run_that_lost_its_job_is_refused(simulation):
     simulation.worker([ok])
     job = await simulation.queue.enqueue("ok", key="k")
     await simulation.run_until_idle()
-    stale = dataclasses.replace(job, fence=1, claim_id="older", on_update=None)
+    stale = dataclasses.replace(job, fence=1, claim_id="older", run=None)
     stale.queue = simulation.queue
     for word in (stale.update(progress=0.5), stale.finish(Status.FAILED)):
         with pytest.raises(LeaseLostError):

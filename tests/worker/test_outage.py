@@ -167,3 +167,44 @@ async def test_a_blocking_read_that_is_refused_alone_does_not_turn_the_worker_ro
     assert 60 / MAX_PAUSE_S <= len(claims) <= 60 / (MAX_PAUSE_S / 2) + 10
     assert len(said("WARNING")) <= 60 / SAY_AGAIN_S + 1
     assert not [line for line in said("INFO") if "back" in line]
+
+
+async def test_a_task_tells_of_its_progress_although_redis_is_away_for_a_while(simulation):
+    async def tells(ctx):
+        await asyncio.sleep(5)
+        await ctx["job"].update(progress=0.5)
+        return ctx["job"].attempts
+
+    queue = Queue.from_url("redis://localhost")
+    door = Door(queue)
+    simulation.worker([tells], queue=queue)
+    job = await simulation.queue.enqueue("tells", retries=1)
+    await simulation.advance(1)
+    await door.shut()
+    await simulation.advance(8)
+    door.open = True
+    await simulation.advance(5)
+    simulation.assert_completed(job, result=1)
+
+
+async def test_it_waits_no_longer_than_its_lease_may_hold(simulation):
+    heard = []
+
+    async def tells(ctx):
+        await asyncio.sleep(5)
+        try:
+            await ctx["job"].update(progress=0.5)
+        except (ServerUnreachableError, asyncio.CancelledError) as error:
+            heard.append((type(error).__name__, simulation.loop.time()))
+            raise
+
+    queue = Queue.from_url("redis://localhost")
+    door = Door(queue)
+    simulation.worker([tells], queue=queue)
+    await simulation.queue.enqueue("tells", timeout=None)
+    await simulation.advance(1)
+    began = simulation.loop.time() - 1
+    await door.shut()
+    await simulation.advance(60)
+    [(_, at)] = heard
+    assert 29 <= at - began <= 31
