@@ -18,8 +18,14 @@ from redis.asyncio.connection import (
 )
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 
-from queuekit.errors import InvalidOptionError, InvalidUrlError, MissingDependencyError
+from queuekit.errors import (
+    InvalidOptionError,
+    InvalidOptionTypeError,
+    InvalidUrlError,
+    MissingDependencyError,
+)
 
 SOCKET_TIMEOUT_S = 5.0
 """A half-open connection costs at most this. Set on every connection by ourselves, since redis-py's
@@ -143,16 +149,24 @@ def _address(
     if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
         raise InvalidOptionError(f"max_connections={most!r} must be a whole number from 1.")
     keepalive = connection is not UnixDomainSocketConnection
-    return Address(
-        kind,
-        redact(url),
-        connection,
-        connection_options(given, keepalive=keepalive),
-        most,
-        nodes,
-        service,
-        connection_options(asking or {}, keepalive=True),
-    )
+    options = connection_options(given, keepalive=keepalive)
+    asked = connection_options(asking or {}, keepalive=True)
+    _try_out(connection, options)
+    if kind == "sentinel":
+        _try_out(connection, asked)
+    return Address(kind, redact(url), connection, options, most, nodes, service, asked)
+
+
+def _try_out(connection: type[Any], options: dict[str, Any]) -> None:
+    """Build a connection, which connects to nothing, to see whether it takes these options."""
+    try:
+        connection(**options)
+    except (TypeError, ValueError, RedisError) as error:
+        raise InvalidOptionTypeError(
+            f"a connection to Redis cannot be made with these options: {error}\n"
+            f"  Given were {', '.join(sorted(options))} (some of them by queuekit).\n"
+            "  Pass what the installed redis-py knows of a connection, in the address or to the queue."
+        ) from error
 
 
 def connection_options(given: dict[str, Any], *, keepalive: bool) -> dict[str, Any]:

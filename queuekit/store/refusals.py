@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from typing import TypeGuard
 
 from redis import exceptions
@@ -119,6 +120,16 @@ def place_in(error: BaseException) -> tuple[str, int] | None:
     """Where MOVED leads; None: it does not say."""
     found = _PLACE.search(str(error))
     return (found[1], int(found[2])) if found else None
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a connection was lost."""
+    text = str(error) or "no answer in time"
+    # redis-py 5 says "Error 1" and a "1" for whatever is wrong with a certificate.
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, ssl.SSLError) and str(cause) not in text:
+        text = f"{text} {cause}"
+    return text
 
 
 def unreachable(shown: str, reason: str, *, sent: bool) -> ServerUnreachableError:

@@ -29,6 +29,7 @@ from queuekit.store.refusals import (
     TRANSIENT,
     code_of,
     place_in,
+    reason_of,
     refused,
     unreachable,
 )
@@ -226,9 +227,8 @@ class _Trial:
         code = code_of(error)
         shown = repr(self._connections)
         if code is None:
-            reason = str(error) or "no answer in time"
             sent = self._unsure or self._progress.sent
-            return unreachable(shown, reason, sent=sent)
+            return unreachable(shown, reason_of(error), sent=sent)
         return refused(shown, code, error, sent=self._unsure)
 
 

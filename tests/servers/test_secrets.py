@@ -10,7 +10,7 @@ import traceback
 import pytest
 
 from queuekit import Queue, Worker
-from queuekit.errors import InvalidUrlError, ServerError
+from queuekit.errors import InvalidOptionTypeError, InvalidUrlError, ServerError
 from tests.servers.patience import in_real_time, until
 from tests.servers.running import running
 
@@ -26,7 +26,7 @@ GIVEN = {
     "without a user": (f"redis://:{CANARY}@{NOBODY}", {}),
     "in the query": (f"redis://{NOBODY}?password={CANARY}", {}),
     "as an option": (f"redis://{NOBODY}", {"password": CANARY}),
-    "of TLS": (f"rediss://:{CANARY}@{NOBODY}", {"ssl_password": CANARY}),
+    "of TLS": (f"rediss://:{CANARY}@{NOBODY}", {}),
     "of the Sentinels": (
         f"sentinel://:{CANARY}@{NOBODY}/mymaster",
         {"sentinel_kwargs": {"password": CANARY}},
@@ -95,7 +95,7 @@ async def call_everything(queue, said):
     for call in (
         queue.connect(),
         queue.enqueue("add", key="one"),
-        queue.apply("add", timeout=5),
+        queue.apply("add", timeout=0.1),
         queue.job("one"),
         queue.count("queued"),
         queue.info(jobs=True),
@@ -150,6 +150,12 @@ def test_a_password_shows_nowhere_when_the_server_takes_or_refuses_it(program, r
         in_real_time(lambda: main(server))
     assert CANARY not in "\n".join(said)
     assert CANARY not in logged.getvalue()
+
+
+def test_an_option_that_no_connection_knows_is_refused_when_the_queue_is_built():
+    with pytest.raises(InvalidOptionTypeError, match="nonsense") as caught:
+        Queue.from_url(f"redis://:{CANARY}@{NOBODY}", nonsense=CANARY)
+    assert CANARY not in words_of(caught.value)
 
 
 @pytest.mark.parametrize("url", BAD)
