@@ -168,7 +168,12 @@ end
 -- Its group goes on without this job: the next one that follows could start now.
 local function leave(key)
   local group = redis.call('HGET', LEADERS, key)
-  if not group then return end
+  if not group then
+    -- The way back was lost, or never written by a version that did not know it: its record tells.
+    local told = fields(key, 'group')
+    group = told and told[1]
+    if not group or redis.call('HGET', GROUPS, group) ~= key then return end
+  end
   redis.call('HDEL', LEADERS, key)
   local follows, place, solo = first_follower(group)
   if not follows then

@@ -28,7 +28,7 @@ class Proxy:
         self.connections = 0
         self._folder = tempfile.TemporaryDirectory(prefix="queuekit-")
         self.path = f"{self._folder.name}/proxy.sock"
-        self._tasks, self._writers, self._states = set(), set(), []
+        self._tasks, self._states = set(), []
         self._server = None
         self.heal()
 
@@ -83,8 +83,6 @@ class Proxy:
 
     async def refuse(self):
         self._server.close()
-        for writer in list(self._writers):
-            writer.transport.abort()
         while self._tasks:
             tasks = list(self._tasks)
             for task in tasks:
@@ -96,9 +94,10 @@ class Proxy:
     async def _serve(self, reader, writer):
         self.connections += 1
         self._tasks.add(asyncio.current_task())
-        with contextlib.suppress(OSError, asyncio.CancelledError):
+        both, writers = [], [writer]
+        try:
             up_reader, up_writer = await asyncio.open_unix_connection(self.target)
-            self._writers |= {writer, up_writer}
+            writers.append(up_writer)
             state = {"cut": False, "dead": False}
             self._states.append(state)
             both = [
@@ -106,15 +105,15 @@ class Proxy:
                 asyncio.create_task(self._replies(up_reader, writer, state)),
             ]
             self._tasks |= set(both)
-            try:
-                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for task in both:
-                    task.cancel()
-                for one in (writer, up_writer):
-                    one.transport.abort()
-                    self._writers.discard(one)
-        self._tasks.discard(asyncio.current_task())
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        except (OSError, asyncio.CancelledError):
+            pass  # the server is gone, or the proxy closes
+        finally:
+            for task in both:
+                task.cancel()
+            for one in writers:
+                one.transport.abort()
+            self._tasks.discard(asyncio.current_task())
 
     async def _requests(self, reader, up, down, state):
         with contextlib.suppress(OSError):

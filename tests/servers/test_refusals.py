@@ -189,10 +189,10 @@ def _is_busy(server):
 
 def test_a_server_with_too_many_clients_says_so(server, impatient):
     async def main():
-        crowd = []
         async with queue_at(server.url) as queue:
-            server.configure("maxclients", "2")
             crowd = [server.link() for _ in range(2)]
+            for one in crowd:
+                one.ask(b"CONFIG", b"SET", b"maxclients", b"2")
             with pytest.raises((ServerRefusedError, ServerUnreachableError)) as caught:
                 await queue.enqueue("add")
             assert (

@@ -257,3 +257,11 @@ async def test_a_new_life_of_a_leader_whose_records_are_gone_sets_its_old_group_
     hand.damaged.clear()
     await hand.look()
     assert await hand.claim_keys() == ["b"]
+
+
+async def test_a_group_goes_on_though_the_way_back_from_its_leader_is_lost(hand):
+    await hand.enqueue("a", "b", group="g")
+    [held] = await hand.claim()
+    await hand.command("DEL", f"{hand.store.root}:leaders")
+    assert await hand.end(held) == "ok"
+    assert await hand.claim_keys() == ["b"]

@@ -362,6 +362,16 @@ async def test_a_unique_schedule_skips_a_tick_while_its_last_job_is_unfinished(s
     assert verdict == "handled", "the skipped tick is over"
 
 
+async def test_a_unique_schedule_goes_on_when_its_last_job_has_ended(store, simulation):
+    tick = simulation.environment.time_ms()
+    await store.cron("s", tick, unique=True, job=new(key="c1"))
+    [held] = (await claim(store)).jobs
+    await store.commit([move(held, Status.COMPLETE, ttl_ms=600_000)])
+    await simulation.advance(60)
+    verdict, _ = await store.cron("s", tick + 60_000, unique=True, job=new(key="c2", id="e2"))
+    assert verdict == "enqueued"
+
+
 async def test_finished_jobs_leave_only_a_fixed_number_of_keys(store, simulation):
     await store.enqueue([new(key=f"k{n}", id=f"e{n}") for n in range(50)])
     held = (await claim(store, limit=50)).jobs
