@@ -300,23 +300,11 @@ class Execution:
         job, now = self.job, environment().monotonic()
         limits: list[tuple[float, Exception]] = []
         if job.timeout:
-            limits.append(
-                (
-                    began + job.timeout,
-                    TaskTimeoutError(
-                        f"{job.function} ran longer than its timeout of {job.timeout:g} s"
-                    ),
-                )
-            )
+            text = f"{job.function} ran longer than its timeout of {job.timeout:g} s"
+            limits.append((began + job.timeout, TaskTimeoutError(text)))
         if job.heartbeat:
-            limits.append(
-                (
-                    self._last_beat + job.heartbeat,
-                    HeartbeatMissedError(
-                        f"{job.function} did not call job.update() for {job.heartbeat:g} s"
-                    ),
-                )
-            )
+            text = f"{job.function} did not call job.update() for {job.heartbeat:g} s"
+            limits.append((self._last_beat + job.heartbeat, HeartbeatMissedError(text)))
         if not limits:
             return None, None
         end, failure = min(limits, key=lambda limit: limit[0])
