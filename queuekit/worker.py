@@ -239,8 +239,7 @@ class Worker(Generic[CtxType]):
 
     async def _advise(self) -> None:
         for finding in await advice(self.queue.store.server):
-            for line in finding.splitlines():
-                logger.warning("worker %r: %s", self.id, one_line(line))
+            logger.warning("worker %r: %s", self.id, one_line(" ".join(finding.split())))
 
     async def _take_jobs(self, session: Session) -> None:
         """Claim first, wait after, always: the token may have been somebody else's."""

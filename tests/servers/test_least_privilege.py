@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 
 import pytest
 
@@ -79,7 +80,7 @@ def test_every_method_works_for_a_user_with_these_rights_alone(server, caplog):
             await until(lambda: _renewed(queue, held.key, server))
             await queue.abort(held, "enough")
             await held.refresh(until_complete=30)
-            later = await queue.enqueue("hold", scheduled=5 * 10**9)
+            later = await queue.enqueue("hold", scheduled=int(time.time()) + 10**8)
             await later.update(progress=0.1)
             await later.abort("no more")
             assert [job.key async for job in queue.iter_jobs([Status.COMPLETE])]
