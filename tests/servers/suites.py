@@ -1,8 +1,9 @@
 """The suites of the store and the worker, in virtual time, on every server program there is.
 
-`python -m tests.servers.suites`, which `make test-servers` runs. Each program serves three times: as
-it is, as a Cluster (one server with all slots, which refuses what reaches beyond a slot), and to a
-user with the rights of docs/production.md and nothing more than the simulation's own relay needs.
+`python -m tests.servers.suites`, which `make test-servers` runs. Each program serves four times: as
+it is, as a Cluster (one server with all slots, which refuses what reaches beyond a slot), as the primary
+of a pair that a Sentinel watches, and to a user with the rights of docs/production.md and nothing more
+than the simulation's own relay needs.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 
 from tests.servers.running import RunningServer, free_port, programs
 from tests.servers.test_least_privilege import acl_line
+from tests.servers.test_sentinel import Pair
 
 SUITES = ["tests/store", "tests/worker"]
 
@@ -36,7 +38,20 @@ def least_privilege(program):
     return server
 
 
-KINDS = {"as it is": RunningServer, "as a Cluster": cluster, "least privilege": least_privilege}
+class WatchedPrimary(Pair):
+    """A primary whose replica copies all that the tests do, under a Sentinel's eyes."""
+
+    @property
+    def path(self):
+        return self.primary.path
+
+
+KINDS = {
+    "as it is": RunningServer,
+    "as a Cluster": cluster,
+    "with a replica and a Sentinel": WatchedPrimary,
+    "least privilege": least_privilege,
+}
 
 
 def main():
