@@ -54,6 +54,15 @@ class Intake:
             left = min(left, worker.max_burst_jobs - self.taken)
         return max(0, left)
 
+    def _used_up(self) -> bool:
+        """Whether no further job may come in, ever: in burst mode there can be a limit."""
+        worker = self._worker
+        return (
+            worker.burst
+            and worker.max_burst_jobs is not None
+            and self.taken >= worker.max_burst_jobs
+        )
+
     async def claim(self) -> Claimed | None:
         """Take in what there is room for; without any, only ask for the moments at which upkeep is due.
 
@@ -81,6 +90,8 @@ class Intake:
         claim_id = f"{worker.address}.{self._claims_made}"
         self._unanswered = True
         room_s = worker.solo_wait_s + worker.cancellation_hard_deadline_s + SLACK_S
+        if self._session.stopping or self._used_up():
+            room_s = 0
         claimed = await worker.queue.store.claim(
             worker.address,
             claim_id,

@@ -61,7 +61,11 @@ def main():
             print(f"== {name}, {kind}", flush=True)  # noqa: T201
             server = start(program)
             try:
-                environment = {**os.environ, "QUEUEKIT_TEST_BACKEND": f"unix://{server.path}"}
+                environment = {
+                    **os.environ,
+                    "QUEUEKIT_TEST_BACKEND": f"unix://{server.path}",
+                    "QUEUEKIT_TEST_PROGRAM": str(program),
+                }
                 # One process: two would empty the server under each other.
                 command = [sys.executable, "-m", "pytest", "-q", *SUITES, *sys.argv[1:], "-n0"]
                 if subprocess.run(command, env=environment, check=False).returncode:

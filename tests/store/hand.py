@@ -58,11 +58,17 @@ class Hand:
         return [each.verdict for each in accepted]
 
     async def ask(
-        self, limit: int = 10, *, worker: str = "w", idle: bool = False, claim_id: str = ""
+        self,
+        limit: int = 10,
+        *,
+        worker: str = "w",
+        idle: bool = False,
+        claim_id: str = "",
+        room_ms: int = ROOM_MS,
     ) -> Claimed:
         claim_id = claim_id or f"c{next(self._ids)}"
         claimed = await self.store.claim(
-            worker, claim_id, limit, LEASE_MS, ALIVE_MS, idle=idle, room_ms=ROOM_MS
+            worker, claim_id, limit, LEASE_MS, ALIVE_MS, idle=idle, room_ms=room_ms
         )
         await self.look()
         return claimed

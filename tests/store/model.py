@@ -175,9 +175,10 @@ class Model(Rows):
                     jobs.append([key, int(state["fence"]), call, self.answered_state(key)])
         else:
             self._promote()
-            if wanted > 0 and self.suspect and not self.solo_is_taken(worker):
+            can_take, can_make_room = idle and wanted > 0, not idle and room_ms > 0
+            if (can_take or can_make_room) and self.suspect and not self.solo_is_taken(worker):
                 self.solo = {}
-                if idle:
+                if can_take:
                     jobs = self._take_from(self.suspect, 1, *how)
                     self.solo = {"key": jobs[0][0]} if jobs else {}
                 else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,10 +84,11 @@ class Embedded(Answerer):
 
 
 class Real(Answerer):
-    """A real server of our own."""
+    """A real server of our own: of this program, else of that which the run is about."""
 
     def __init__(self, program: Path | None = None) -> None:
-        self.server = start_private_server(program)
+        about = os.environ.get("QUEUEKIT_TEST_PROGRAM")
+        self.server = start_private_server(program or (Path(about) if about else None))
         self._link = Link(self.server.address, 0)
         self.load()
 

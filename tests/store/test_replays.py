@@ -36,7 +36,8 @@ def servers():
 @pytest.fixture
 def server(servers, on_each_backend):
     """A server that answers at once, without a simulation."""
-    server = servers[on_each_backend["backend"]]
+    backend = on_each_backend["backend"]
+    server = servers["fakeredis" if backend == "fakeredis" else "server"]
     server.ask("FLUSHALL")
     return server
 

@@ -86,11 +86,16 @@ async def test_a_worker_that_was_killed_gives_its_turn_away_when_it_counts_as_go
     assert await hand.claim_keys(worker="second", idle=True) == ["s"]
 
 
-async def test_a_worker_without_a_free_slot_is_not_asked(hand):
+async def test_a_worker_without_a_free_slot_is_asked_too(hand):
+    await hand.suspects("s")
+    assert (await hand.ask(0)).make_room
+
+
+async def test_a_worker_that_will_make_no_room_is_not_asked(hand):
     await hand.suspects("s")
     await hand.token()
-    assert not (await hand.ask(0)).make_room
-    assert await hand.token(), "the token is for somebody who has one"
+    assert not (await hand.ask(0, room_ms=0)).make_room
+    assert await hand.token(), "the token is for somebody who will"
 
 
 async def test_a_suspect_is_a_suspect_again_after_a_retry(hand, simulation):

@@ -198,3 +198,27 @@ async def test_an_abandoned_task_in_a_process_does_not_keep_the_suspect_from_its
     await simulation.advance(35)
     assert running(handle) == {"suspect"}
     assert (await simulation.queue.job("stubborn")).abandoned == 1
+
+
+async def test_a_worker_whose_slots_are_full_of_endless_jobs_makes_room_too(simulation):
+    census = Census(5)
+
+    async def endless(ctx):
+        await asyncio.sleep(100_000)
+
+    queue = simulation.queue
+    handle = simulation.worker([("census", census), endless], concurrency=2, solo_wait_s=10)
+    for _ in range(2):
+        await queue.enqueue("endless", timeout=None)
+    await simulation.advance(1)
+    await queue.enqueue("census", key="s", timeout=None)
+    [lost] = (await queue.store.claim("dead", "s.0", 1, 1000, 60_000, idle=True)).jobs
+    move = Move(lost.key, lost.fence, lost.claim_id, Status.QUEUED, charge="losses", solo=True)
+    assert await queue.store.commit([move]) == [("ok", "queued")]
+    await simulation.advance(30 + 10 + 1)
+    assert running(handle) == {"s"}
+    await simulation.advance(6)
+    assert len(running(handle)) == 2
+    assert (await queue.job("s")).status is Status.COMPLETE
+    for job in [job async for job in queue.iter_jobs([Status.ACTIVE])]:
+        assert (job.losses, job.failures) == (0, 0)
