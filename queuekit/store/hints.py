@@ -24,7 +24,7 @@ FALLBACK_S = 5.0
 
 
 class Hints:
-    """Subscriptions, shared. The connection exists only while somebody waits."""
+    """Subscriptions, shared. The connection is kept for a while when nobody waits any more."""
 
     def __init__(self, line: Line) -> None:
         self._line = line
@@ -103,9 +103,8 @@ class Hints:
             if not waiters and self._waiters.pop(channel, None) is not None:
                 abandoned.append(channel)
                 self._confirmed.pop(channel, None)
-        if not self._waiters:
-            await self.close()
-        elif abandoned and self._connection is not None:
+        # The connection stays for a while: a client that waits for one result waits for the next one soon.
+        if abandoned and self._connection is not None:
             # Best effort: a channel that stays subscribed costs a message that nobody reads.
             with contextlib.suppress(*REDIS_ERRORS):
                 await self._connection.send_command("UNSUBSCRIBE", *abandoned)
@@ -117,7 +116,11 @@ class Hints:
                     kind, channel = await self._next()
             except REDIS_ERRORS:
                 await self._reconnect()
-                continue
+                kind, channel = b"", ""
+            if self._connection is None or (kind == b"idle" and not self._waiters):
+                self._reader = None  # whoever waits next makes another one
+                await self._let_go()
+                return
             if kind == b"subscribe":
                 if confirmed := self._confirmed.get(channel):
                     confirmed.set()
@@ -132,12 +135,16 @@ class Hints:
         """
         connection = self._connection
         message = await connection.read_response(timeout=environment().idle_wait_s())
+        if message is None and not self._waiters:
+            return b"idle", ""
         if message is None:
             await connection.send_command("PING")
             message = await connection.read_response(timeout=self._line.limit_s)
         if message is None:
             raise TimeoutError("no answer to PING")
-        return message[0], message[1].decode()
+        if isinstance(message, bytes):  # the answer to a PING between two subscriptions
+            return b"pong", ""
+        return message[0], (message[1] or b"").decode()
 
     async def _reconnect(self) -> None:
         """The connection is gone: let everybody look for themselves, and subscribe anew."""
