@@ -26,7 +26,9 @@ import tomllib
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from queuekit.simulation.errors import SimulationError
@@ -190,6 +192,19 @@ def _written(scenario: Scenario, recordings: list[Recording]) -> str:
     return "\n\n".join([head, *tables]) + "\n"
 
 
+class _AsWritten(SourceFileLoader):
+    """Compiles the file as it is now.
+
+    The cache of compiled files knows a file by its size and second: a story that was changed right after
+    it was recorded was replayed as it had been.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        code: CodeType = self.source_to_code(self.get_data(path), path)
+        return code
+
+
 def _load(path: Path) -> Any:
     """A Python file as a module; files beside it can be imported as parts of its package."""
     package = path.parent
@@ -201,7 +216,8 @@ def _load(path: Path) -> Any:
         sys.path.insert(0, str(package))
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
+    loader = _AsWritten(name, str(path))
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
