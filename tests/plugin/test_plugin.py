@@ -309,7 +309,8 @@ def test_replaying_and_recording_a_scenario_from_the_command_line(tmp_path):
 
     def queuekit(*arguments):
         command = [sys.executable, "-m", "queuekit", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+        caching = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=caching)
 
     assert queuekit("replay", str(file)).returncode == 3
     recorded = queuekit("record", str(file))
