@@ -41,6 +41,7 @@ async def renew_leases(worker: Worker[Any]) -> None:
             await asyncio.sleep(pause)
         runs = list(worker.running.values())
         if not runs:
+            worker.outage.over("renewing leases")  # there is nothing left to fail at
             return
         asked_at = environment().monotonic()
         proofs = [(run.job.key, run.job.fence, run.job.claim_id) for run in runs]
@@ -178,9 +179,9 @@ async def write_info(worker: Worker[Any]) -> None:
     try:
         await worker.queue.store.register(worker.address, alive_ms(), info)
     except STORE_ERRORS as error:
-        worker.outage.note("writing statistics", error)
-    else:
-        worker.outage.over("writing statistics")
+        # No word of an outage: those who need Redis speak of it. They are written when there is time again.
+        logger.debug("statistics could not be written: %s", gist(text_of(error)))
+        worker.changed.set()
 
 
 def alive_ms() -> int:

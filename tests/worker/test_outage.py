@@ -208,3 +208,19 @@ async def test_it_waits_no_longer_than_its_lease_may_hold(simulation):
     await simulation.advance(60)
     [(_, at)] = heard
     assert 29 <= at - began <= 31
+
+
+async def test_an_outage_that_met_the_statistics_alone_is_over_when_redis_is_back(simulation):
+    queue = Queue.from_url("redis://localhost")
+    door = Door(queue)
+    worker = Worker(queue=queue, functions=[add])
+    simulation.worker(worker=worker)
+    await simulation.queue.enqueue("add", a=1, b=2)
+    await simulation.advance(1)
+    await door.shut()
+    worker.changed.set()
+    await simulation.advance(30)
+    assert worker.outage.lasts
+    door.open = True
+    await simulation.advance(3)
+    assert not worker.outage.lasts
