@@ -223,6 +223,6 @@ async def test_an_outage_that_met_the_statistics_alone_is_over_when_redis_is_bac
     assert worker.outage.lasts
     door.open = True
     await simulation.advance(3)
-    await simulation.queue.enqueue("add", a=1, b=3)  # the ear has something to hear
+    await simulation.queue.store.nudge(worker.address)  # the ear has something to hear
     await simulation.advance(1)
     assert not worker.outage.lasts
