@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from types import CodeType
 
-    from queuekit.simulation.loop import SimulatedLoop
+    from queuekit.simulation.turn import TurningLoop
 
 SHOWN_TASKS = 20
 
@@ -42,7 +42,7 @@ def chain(task: asyncio.Task[Any]) -> str:
     return " > ".join(links[:8]) or "(not started)"
 
 
-def tasks(loop: SimulatedLoop) -> str:
+def tasks(loop: TurningLoop) -> str:
     """All unfinished tasks of a loop, a line each."""
     waiting = sorted(
         (task for task in asyncio.all_tasks(loop) if not task.done()),
@@ -54,7 +54,7 @@ def tasks(loop: SimulatedLoop) -> str:
     return "\n".join(lines)
 
 
-def deadlock(loop: SimulatedLoop, held: bool) -> str:
+def deadlock(loop: TurningLoop, held: bool) -> str:
     hint = "  An observer holds something back that was not released.\n" if held else ""
     return (
         "nothing can ever happen again: no step is ready, and no timer is left but upkeep.\n"
@@ -65,7 +65,7 @@ def deadlock(loop: SimulatedLoop, held: bool) -> str:
     )
 
 
-def livelock(loop: SimulatedLoop, turning: Counter[str]) -> str:
+def livelock(loop: TurningLoop, turning: Counter[str]) -> str:
     most = "\n".join(f"    {name}: {count} steps" for name, count in turning.most_common(5))
     return (
         f"{loop.steps_per_instant:,} steps were taken at {loop.time():g} s without time moving.\n"
@@ -75,7 +75,7 @@ def livelock(loop: SimulatedLoop, turning: Counter[str]) -> str:
     )
 
 
-def limit(loop: SimulatedLoop, seconds: float) -> str:
+def limit(loop: TurningLoop, seconds: float) -> str:
     return (
         f"one wait took more than {seconds / 86_400:g} days of virtual time; it is {loop.time():g} s.\n"
         f"  These wait:\n{tasks(loop)}\n"
