@@ -1,6 +1,7 @@
 """Floor 4: a world in which time, scheduling, network and failures belong to the test."""
 
 from queuekit.simulation.assertions import ANY as ANY
+from queuekit.simulation.chooser import Deviation as Deviation
 from queuekit.simulation.errors import JobsFailed as JobsFailed
 from queuekit.simulation.errors import RefusedInSimulation as RefusedInSimulation
 from queuekit.simulation.errors import SimulationDeadlock as SimulationDeadlock
@@ -18,6 +19,7 @@ from queuekit.simulation.world import Simulation as Simulation
 
 __all__ = [
     "ANY",
+    "Deviation",
     "Draw",
     "Hold",
     "Hop",

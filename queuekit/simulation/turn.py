@@ -20,6 +20,7 @@ from queuekit.simulation.errors import (
 )
 from queuekit.simulation.observe import Step
 from queuekit.simulation.process import PROCESS, Process, is_dead
+from queuekit.simulation.schedule import Pool, Schedule, actor_of
 from queuekit.simulation.seams import ObservedLoop
 from queuekit.simulation.timers import Timer, Timers, grains_after, grains_at
 from queuekit.simulation.trace import Trace
@@ -48,6 +49,8 @@ class TurningLoop(ObservedLoop):
         self.fatal: SimulationError | None = None
         "What ends the world at its next step."
         self.steps_per_instant = steps_per_instant
+        self.pool: Pool | None = None
+        "What is ready, if steps are not taken first in first out."
         self._timers = Timers()
         self._settling: list[tuple[int, int, asyncio.Future[None]]] = []
         self._born = 0
@@ -57,6 +60,7 @@ class TurningLoop(ObservedLoop):
 
     def begin_world(self, clock: VirtualClock, *, trace: Trace, chooser: Chooser) -> None:
         super().begin_world(clock, trace=trace, chooser=chooser)
+        self.take_steps_by(None)
         self._wait_began_ns = self.clock.elapsed_ns
 
     # -- time
@@ -120,9 +124,18 @@ class TurningLoop(ObservedLoop):
 
     # -- one turn
 
+    def take_steps_by(self, schedule: Schedule | None) -> None:
+        """Take steps by a schedule from now on; None is first in first out."""
+        if self.pool is not None:
+            self._ready.extend(self.pool.take_all())
+        self.pool = None if schedule is None else Pool(schedule)
+
     def _run_once(self) -> None:
         if self.fatal is not None:
             raise self.fatal
+        if self.pool is not None:
+            self._run_pool(self.pool)
+            return
         ready = self._ready
         now_ns = self.clock.elapsed_ns
         next_ns = self._timers.next_ns()
@@ -132,6 +145,28 @@ class TurningLoop(ObservedLoop):
             self._move()
         for _ in range(len(ready)):
             handle = ready.popleft()
+            if not handle.cancelled():
+                self._step(handle)
+
+    def _run_pool(self, pool: Pool) -> None:
+        """Run the plain callbacks, then one step of those that a schedule chooses from."""
+        ready = self._ready
+        next_ns = self._timers.next_ns()
+        if next_ns is not None and next_ns <= self.clock.elapsed_ns:
+            ready.extend(self._timers.pop_due(self.clock.elapsed_ns))
+        elif not ready and not pool and not self._stopping:  # type: ignore[attr-defined]
+            self._move()
+        while ready:
+            handle = ready.popleft()
+            if handle.cancelled():
+                continue
+            actor = actor_of(handle)
+            if actor is None:
+                self._step(handle)
+            else:
+                pool.add(actor, handle)
+        if pool and not self._stopping:  # type: ignore[attr-defined]
+            handle = pool.take()
             if not handle.cancelled():
                 self._step(handle)
 
@@ -157,6 +192,8 @@ class TurningLoop(ObservedLoop):
             self.clock.move_to(elapsed_ns)
             self._instant_steps = 0
             self._turning.clear()
+            if self.pool is not None:
+                self.pool.schedule.instant()
             self.trace.time(self._now_us())
 
     def _step(self, handle: asyncio.Handle) -> None:

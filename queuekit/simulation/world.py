@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import inspect
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -17,12 +17,13 @@ from queuekit.simulation import diagnosis
 from queuekit.simulation.ambient import SimulatedEnvironment
 from queuekit.simulation.assertions import Assertions
 from queuekit.simulation.backends import Backend, require_testing_extra, resolve
-from queuekit.simulation.chooser import Chooser
+from queuekit.simulation.chooser import Chooser, Deviation
 from queuekit.simulation.clock import EPOCH, Moment, VirtualClock, epoch_ns
 from queuekit.simulation.errors import SimulationError
 from queuekit.simulation.journal import JobRecord, Journal
 from queuekit.simulation.loop import SimulatedLoop
 from queuekit.simulation.observe import Observer
+from queuekit.simulation.schedule import schedule_of
 from queuekit.simulation.trace import Trace
 from queuekit.store.connection import close_all
 from queuekit.worker import Worker
@@ -60,6 +61,10 @@ class Simulation(Assertions):
         backend: "fakeredis", the URL of a real server whose database is empty, or "server" (one is
             started for the purpose).
         jitter: "upper" pins each jittered delay to its upper bound; "full" draws it, by the seed.
+        schedule: which of the ready steps is next: "fifo", or an adversary by the seed, "random" or
+            "pct" (see `schedule.py`).
+        choices: the tape of an earlier run (`simulation.chooser.tape`), whose decisions are taken again;
+            then the seed decides nothing but ids and `random`.
         loop: the simulated loop of an earlier world to go on with; time never runs backwards on it.
         steps_per_instant: more steps than this without time moving are taken for a livelock.
         flush: empty the database of a real server given by URL, instead of refusing one with keys.
@@ -75,6 +80,8 @@ class Simulation(Assertions):
         start: Moment = DEFAULT_START,
         backend: str | Backend = "fakeredis",
         jitter: str = "upper",
+        schedule: str = "fifo",
+        choices: Iterable[Deviation] | None = None,
         loop: SimulatedLoop | None = None,
         steps_per_instant: int = 200_000,
         flush: bool = False,
@@ -85,9 +92,10 @@ class Simulation(Assertions):
         self.start = start
         self.journal = Journal()
         self.trace = Trace()
-        self.chooser = Chooser(seed)
+        self.chooser = Chooser(seed, choices)
         if jitter == "full":
-            self.chooser.drawn_sites.add("jitter")
+            self.chooser.draw(["jitter"])
+        self._schedule = schedule_of(schedule, self.chooser)
         self._backend = resolve(backend, flush=flush)
         self._given_loop = loop
         self._steps_per_instant = steps_per_instant
@@ -111,6 +119,7 @@ class Simulation(Assertions):
             self.clock = self._loop.clock
             self.environment = SimulatedEnvironment(self)
             self._loop.queuekit_environment = self.environment
+            self._loop.take_steps_by(self._schedule)
             stack.callback(setattr, self._loop, "queuekit_environment", None)
             stack.enter_context(use(self.environment))  # for sync code, where no loop runs
             stack.enter_context(entropy.seeded(self.seed))
@@ -150,6 +159,7 @@ class Simulation(Assertions):
             Trace()
         )  # the world's own trace ends here: how it is taken down is not part of it
         loop.release_all()
+        loop.take_steps_by(None)
         if loop.is_running():
             return  # it belongs to somebody who goes on with it
         dead = [process for process in loop.processes if not process.alive]
@@ -225,6 +235,16 @@ class Simulation(Assertions):
     def workers(self) -> list[SimulatedWorker]:
         """Those that were started in this world."""
         return list(self._workers)
+
+    def choose(self, name: str, n: int) -> int:
+        """A choice of the story's own, one of 0 to n - 1: how many jobs, how long one takes.
+
+        0, unless the world explores or replays; let it be the least there is, since a failure is
+        reduced towards it.
+        """
+        if n < 1:
+            raise SimulationError(f"choose({name!r}, {n!r}): there must be one choice at least.")
+        return self.chooser.pick(f"choose:{name}", n)
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Show every step, hop, draw and moment to an observer; it may hold them (see `Hold`).
