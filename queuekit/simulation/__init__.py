@@ -2,6 +2,8 @@
 
 from queuekit.simulation.assertions import ANY as ANY
 from queuekit.simulation.chooser import Deviation as Deviation
+from queuekit.simulation.effects import Effect as Effect
+from queuekit.simulation.errors import InvariantBroken as InvariantBroken
 from queuekit.simulation.errors import JobsFailed as JobsFailed
 from queuekit.simulation.errors import RefusedInSimulation as RefusedInSimulation
 from queuekit.simulation.errors import SimulationDeadlock as SimulationDeadlock
@@ -21,8 +23,10 @@ __all__ = [
     "ANY",
     "Deviation",
     "Draw",
+    "Effect",
     "Hold",
     "Hop",
+    "InvariantBroken",
     "JobRecord",
     "JobsFailed",
     "Moment",
