@@ -3,6 +3,7 @@
 from queuekit.simulation.assertions import ANY as ANY
 from queuekit.simulation.errors import JobsFailed as JobsFailed
 from queuekit.simulation.errors import RefusedInSimulation as RefusedInSimulation
+from queuekit.simulation.errors import ServersDisagree as ServersDisagree
 from queuekit.simulation.errors import SimulationDeadlock as SimulationDeadlock
 from queuekit.simulation.errors import SimulationError as SimulationError
 from queuekit.simulation.errors import SimulationLivelock as SimulationLivelock
@@ -25,6 +26,7 @@ __all__ = [
     "JobsFailed",
     "Moment",
     "RefusedInSimulation",
+    "ServersDisagree",
     "SimulatedWorker",
     "Simulation",
     "SimulationDeadlock",

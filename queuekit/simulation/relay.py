@@ -18,6 +18,7 @@ import contextlib
 import itertools
 import math
 from collections.abc import Iterator
+from typing import Any
 
 from queuekit.simulation.errors import SimulationError
 from queuekit.simulation.expiry import Expiry, Reader
@@ -68,7 +69,7 @@ class Relay:
         self._network = network
         self._link = Link(network.address, network.database)
         self._id: int = self._link.ask(b"CLIENT", b"ID")
-        self._database = network.database
+        self.database = network.database
         self._selected = False
         self._queued: list[Reader | None] | None = None
         "Inside MULTI: how the replies that EXEC will bring are to be read."
@@ -128,7 +129,7 @@ class Relay:
         if isinstance(number, str):
             return number
         self._selected = True
-        self._database = number
+        self.database = number
         if name == b"SELECT":
             command[1] = b"%d" % number
         return None
@@ -138,7 +139,7 @@ class Relay:
     def _relay(self, command: list[bytes], name: bytes) -> None:
         if self._network.only_ours and name == b"FLUSHALL":
             command = [b"FLUSHDB"]
-        sent, read = self._network.expiry.rewrite(command, self._database)
+        sent, read = self._network.expiry.rewrite(command, self.database)
         self._link.send(encode_command(sent))
         frames = self._read(max(1, len(command) - 1) if name in _SUBSCRIBING else 0)
         self.subscribed = self.subscribed or name in _SUBSCRIBING
@@ -328,10 +329,21 @@ class RelayNetwork:
     def connect(self, protocol: asyncio.BaseProtocol, address: str) -> asyncio.Transport:
         """A connection; whatever address it means, there is one server."""
         wire = Wire(self._loop, protocol, address, self)
-        relay = Relay(self, wire)
-        wire.peer = relay
-        self._relays.append(relay)
+        wire.peer = self.relay(wire)
         return wire
+
+    def relay(self, wire: Wire) -> Relay:
+        """The server's end of a connection."""
+        relay = Relay(self, wire)
+        self._relays.append(relay)
+        return relay
+
+    def ask_in(self, database: int, *words: bytes) -> Any:
+        """One command of our own in a database, and its reply."""
+        self.control.ask(b"SELECT", b"%d" % database)
+        reply = self.control.ask(*words)
+        self.control.ask(b"SELECT", b"%d" % self.database)
+        return reply
 
     def fail(self, error: SimulationError) -> None:
         """End the world at its next step: what is wrong is no matter of one client's."""

@@ -182,6 +182,12 @@ class Connection(AsyncFakeSocket):
         super().__init__(server.fake, 0, None, client_class=redis.asyncio.Redis, client_info=info)
         server.connections.append(self)
 
+    @property
+    def database(self) -> int:
+        """The number of the one that it uses."""
+        number: int = self._db_num
+        return number
+
     # -- commands
 
     def execute(self, command: list[bytes]) -> None:

@@ -19,7 +19,7 @@ from queuekit.simulation.assertions import Assertions
 from queuekit.simulation.backends import Backend, require_testing_extra, resolve
 from queuekit.simulation.chooser import Chooser
 from queuekit.simulation.clock import EPOCH, Moment, VirtualClock, epoch_ns
-from queuekit.simulation.errors import SimulationError
+from queuekit.simulation.errors import ServersDisagree, SimulationError
 from queuekit.simulation.journal import JobRecord, Journal
 from queuekit.simulation.loop import SimulatedLoop
 from queuekit.simulation.observe import Observer
@@ -57,8 +57,8 @@ class Simulation(Assertions):
         seed: decides all chance in the world; the same seed gives the same run.
         start: the wall clock's first moment: an aware datetime, ISO text or epoch seconds
             (default 2030-01-01 00:00 UTC).
-        backend: "fakeredis", the URL of a real server whose database is empty, or "server" (one is
-            started for the purpose).
+        backend: "fakeredis", the URL of a real server whose database is empty, "server" (one is
+            started for the purpose), or "both" (the two are compared, command by command).
         jitter: "upper" pins each jittered delay to its upper bound; "full" draws it, by the seed.
         loop: the simulated loop of an earlier world to go on with; time never runs backwards on it.
         steps_per_instant: more steps than this without time moving are taken for a livelock.
@@ -150,6 +150,8 @@ class Simulation(Assertions):
             Trace()
         )  # the world's own trace ends here: how it is taken down is not part of it
         loop.release_all()
+        if isinstance(loop.fatal, ServersDisagree):
+            loop.fatal = None  # told; both servers still answer those who take leave
         if loop.is_running():
             return  # it belongs to somebody who goes on with it
         dead = [process for process in loop.processes if not process.alive]
