@@ -29,6 +29,7 @@ from queuekit.simulation.resp import (
     Frame,
     encode_command,
     encode_error,
+    in_order,
     is_push,
     items,
 )
@@ -143,7 +144,7 @@ class Relay:
         self._link.send(encode_command(sent))
         frames = self._read(max(1, len(command) - 1) if name in _SUBSCRIBING else 0)
         self.subscribed = self.subscribed or name in _SUBSCRIBING
-        reply = self._track_transaction(name, frames[0], read)
+        reply = in_order(name, self._track_transaction(name, frames[0], read))
         self._pass_on([reply, *frames[1:]], traced=name not in HANDSHAKES)
 
     def _read(self, confirmations: int) -> list[Frame]:
