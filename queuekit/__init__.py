@@ -12,6 +12,7 @@ The floors; each imports only those below it:
     0  environment, types, errors, text, zones, job
 """
 
+from queuekit.environment import effect as effect
 from queuekit.job import CronJob as CronJob
 from queuekit.job import Job as Job
 from queuekit.job import JobError as JobError
@@ -20,6 +21,6 @@ from queuekit.queue import Queue as Queue
 from queuekit.types import Context as Context
 from queuekit.worker import Worker as Worker
 
-__all__ = ["Context", "CronJob", "Job", "JobError", "Queue", "Status", "Worker"]
+__all__ = ["Context", "CronJob", "Job", "JobError", "Queue", "Status", "Worker", "effect"]
 
 __version__ = "0.1.0"

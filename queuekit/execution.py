@@ -211,9 +211,11 @@ class Execution:
     async def _call(self, function: Callable[..., Any]) -> Any:
         await self._show("started", attempt=self.job.attempts)
         self._check_ours()
-        arguments = self.job.kwargs or {}
         try:
-            return await contained(self.job.function, function, self._context, **arguments)
+            with environment().running(self.job):
+                return await contained(
+                    self.job.function, function, self._context, **(self.job.kwargs or {})
+                )
         except TypeError as error:
             self._check_arguments(function, error)
             raise

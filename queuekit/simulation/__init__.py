@@ -1,6 +1,8 @@
 """Floor 4: a world in which time, scheduling, network and failures belong to the test."""
 
 from queuekit.simulation.assertions import ANY as ANY
+from queuekit.simulation.effects import Effect as Effect
+from queuekit.simulation.errors import InvariantBroken as InvariantBroken
 from queuekit.simulation.errors import JobsFailed as JobsFailed
 from queuekit.simulation.errors import RefusedInSimulation as RefusedInSimulation
 from queuekit.simulation.errors import ServersDisagree as ServersDisagree
@@ -20,8 +22,10 @@ from queuekit.simulation.world import Simulation as Simulation
 __all__ = [
     "ANY",
     "Draw",
+    "Effect",
     "Hold",
     "Hop",
+    "InvariantBroken",
     "JobRecord",
     "JobsFailed",
     "Moment",

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from queuekit.environment import Environment
+from queuekit.simulation.effects import Running
 from queuekit.simulation.process import PROCESS
 from queuekit.simulation.scope import STATE
 
 if TYPE_CHECKING:
+    from queuekit.job import Job
     from queuekit.simulation.world import Simulation
 
 T = TypeVar("T")
@@ -67,7 +70,16 @@ class SimulatedEnvironment(Environment):
     async def step(self, name: str, **details: object) -> None:
         simulation = self._simulation
         simulation.journal.note(self.time_ms(), name, details)
+        tap = simulation.loop.tap
+        if tap is not None:
+            tap.moment(name, details)
         await simulation.loop.moment(name, details)
+
+    def effect(self, name: str, details: Mapping[str, object]) -> Awaitable[None]:
+        return self._simulation.effects.record(name, **details)
+
+    def running(self, job: Job) -> AbstractContextManager[None]:
+        return Running(self._simulation.loop, job)
 
     def run_in_thread(self, function: Callable[[], T]) -> asyncio.Future[T]:
         return self._simulation.loop.run_in_executor(None, function)

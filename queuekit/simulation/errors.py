@@ -21,6 +21,15 @@ class VirtualTimeLimit(SimulationError):  # noqa: N818 (what it is)
     """More virtual time passed in one wait than a test can have meant."""
 
 
+class InvariantBroken(SimulationError, AssertionError):  # noqa: N818 (says what happened)
+    """Something that must hold at every moment did not."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
+        "Of the invariant."
+
+
 class JobsFailed(SimulationError):  # noqa: N818 (says what happened)
     """A job failed while `drain` ran."""
 

@@ -124,8 +124,7 @@ class Journal:
     def note(self, at_ms: int, moment: str, details: Mapping[str, Any]) -> None:
         """Take in a named step."""
         queue, key = str(details.get("queue", "")), str(details.get("key", ""))
-        if len(self.entries) < self.MAX_ENTRIES:
-            self.entries.append(Entry(at_ms, moment, key, queue, details))
+        self.add(at_ms, moment, key, queue, details)
         if moment == "enqueued":
             self._enqueued(at_ms, queue, key, details)
         elif moment == "ticked":
@@ -134,6 +133,13 @@ class Journal:
             handler = getattr(self, f"_{moment.replace(' ', '_')}", None)
             if handler is not None:
                 handler(record, at_ms, details)
+
+    def add(
+        self, at_ms: int, moment: str, key: str, queue: str, details: Mapping[str, Any]
+    ) -> None:
+        """One more line, of which nothing follows."""
+        if len(self.entries) < self.MAX_ENTRIES:
+            self.entries.append(Entry(at_ms, moment, key, queue, details))
 
     def _enqueued(self, at_ms: int, queue: str, key: str, details: Mapping[str, Any]) -> None:
         record = JobRecord(

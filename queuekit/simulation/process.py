@@ -73,6 +73,8 @@ class Process:
         if not self.alive:
             return
         self.alive = False
+        if self._loop.tap is not None:
+            self._loop.tap.killed(self)
         self._timers = self._loop.take_timers(self)
         network = self._loop.network
         for wire in list(network.wires) if network is not None else ():

@@ -20,6 +20,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from queuekit.simulation.contents import READER
 from queuekit.simulation.errors import SimulationError
 from queuekit.simulation.expiry import Expiry, Reader
 from queuekit.simulation.expiry import refusal as expiry_refusal
@@ -415,6 +416,18 @@ class RelayNetwork:
             # The server may have seen it go already, or be gone itself.
             with contextlib.suppress(SimulationError, ConnectionError):
                 self.control.ask(b"CLIENT", b"KILL", b"ID", b"%d" % client)
+
+    def contents(self, root: str, database: int = 0) -> list[Any]:
+        elsewhere = database != self.database and not self.only_ours
+        if elsewhere:
+            self.control.ask(b"SELECT", b"%d" % database)
+        found: list[Any] = self.look(b"EVAL", READER.encode(), b"1", root.encode())
+        if elsewhere:
+            self.control.ask(b"SELECT", b"%d" % self.database)
+        return found
+
+    def look(self, *command: bytes) -> Any:
+        return self.control.ask(*command)
 
     def close(self) -> None:
         for wire in list(self.wires):

@@ -15,6 +15,7 @@ from queuekit.simulation.chooser import Chooser
 from queuekit.simulation.clock import VirtualClock
 from queuekit.simulation.observe import Draw, Event, Hold, Hop, Moment, Observer
 from queuekit.simulation.process import PROCESS, Process, is_dead
+from queuekit.simulation.tap import Tap
 from queuekit.simulation.trace import Trace
 
 
@@ -35,6 +36,8 @@ class ObservedLoop(asyncio.BaseEventLoop):
         self.chooser = chooser
         self.chooser.on_draw = self._drawn
         self.observers: list[Observer] = []
+        self.tap: Tap | None = None
+        "Who listens in on this world."
         self._holds: dict[Hold, None] = {}
         self.processes: list[Process] = []
         self._world_began_ns = clock.elapsed_ns
@@ -72,6 +75,11 @@ class ObservedLoop(asyncio.BaseEventLoop):
         if is_dead(PROCESS.get()):  # killed by who saw this moment
             await self.create_future()
         self.trace.moment(self._now_us(), name, details)
+
+    def show_moment(self, moment: Moment) -> Hold | None:
+        """A named point that code has passed already; what would hold it back."""
+        self.trace.moment(self._now_us(), moment.name, moment.details)
+        return self._show(moment) if self.observers else None
 
     def hop(
         self,

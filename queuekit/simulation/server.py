@@ -50,6 +50,7 @@ from fakeredis._socket import AsyncFakeSocket
 from fakeredis.commands_mixins import scripting_mixin
 from fakeredis.model import XStream, ZSet
 
+from queuekit.simulation.beside import Beside, contents_of
 from queuekit.simulation.resp import Splitter, encode_error, in_order
 from queuekit.simulation.wire import HANDSHAKES, Scripts, Wire
 
@@ -477,6 +478,16 @@ class EmbeddedNetwork:
         wire = Wire(self._loop, protocol, address, self)
         wire.peer = Connection(self.server, wire)
         return wire
+
+    def contents(self, root: str, database: int = 0) -> list[Any]:
+        return contents_of(self.server.fake.dbs[database], root)
+
+    def look(self, *command: bytes) -> Any:
+        beside: Any = Beside()
+        connection = Connection(self.server, beside)
+        self.server.connections.remove(connection)  # it is nobody whom others wait for
+        connection.execute(list(command))
+        return beside.value
 
     def close(self) -> None:
         for wire in list(self.wires):

@@ -57,6 +57,8 @@ class TurningLoop(ObservedLoop):
 
     def begin_world(self, clock: VirtualClock, *, trace: Trace, chooser: Chooser) -> None:
         super().begin_world(clock, trace=trace, chooser=chooser)
+        self.at_instants_end: list[Callable[[int], None]] = []
+        "Called when all of an instant is done, before time goes to the one that is given (elapsed ns)."
         self._wait_began_ns = self.clock.elapsed_ns
 
     # -- time
@@ -154,6 +156,8 @@ class TurningLoop(ObservedLoop):
 
     def _move_to(self, elapsed_ns: int) -> None:
         if elapsed_ns > self.clock.elapsed_ns:
+            for look in self.at_instants_end:
+                look(elapsed_ns)
             self.clock.move_to(elapsed_ns)
             self._instant_steps = 0
             self._turning.clear()

@@ -21,6 +21,7 @@ from queuekit.simulation.errors import RefusedInSimulation
 from queuekit.simulation.observe import Hop
 from queuekit.simulation.process import PROCESS
 from queuekit.simulation.resp import NotRedisError, Splitter, text
+from queuekit.simulation.tap import Tap
 
 HANDSHAKES = frozenset({b"HELLO", b"CLIENT", b"INFO", b"AUTH"})
 "Commands that differ with versions of client and server, or hold secrets: not in the trace."
@@ -62,6 +63,12 @@ class Network(Protocol):
 
     def connect(self, protocol: asyncio.BaseProtocol, address: str) -> asyncio.Transport:
         """A new connection to an address."""
+
+    def contents(self, root: str, database: int = 0) -> list[Any]:
+        """All of a queue, as `contents.READER` answers it, read from beside."""
+
+    def look(self, *command: bytes) -> Any:
+        """The reply to a command that only reads, given from beside: no hop, no trace, no time."""
 
     def close(self) -> None:
         """The end of the network and all its connections."""
@@ -128,6 +135,8 @@ class Wire(asyncio.Transport):
         self._owner = self.process.id if self.process else ""
         # A reply belongs to whom it goes to: the wait that it ends may not be the sender's own.
         self._context = copy_context()
+        self._executing: list[bytes] | None = None
+        "The command that the server executes now; its own reply is the first that comes."
         network.wires.append(self)
         self._hop: Callable[..., None] | None = getattr(loop, "hop", None)
         "None on a loop of asyncio's own (`fakeredis://` in real time): nobody watches or traces there."
@@ -171,7 +180,9 @@ class Wire(asyncio.Transport):
         if granted is None:
             self.reply(b"+OK\r\n", b"OK", traced=False)
         else:
+            self._executing = granted
             self.peer.execute(granted)
+            self._executing = None
 
     # -- towards the client
 
@@ -180,12 +191,25 @@ class Wire(asyncio.Transport):
         if self._hop is None:
             self._loop.call_soon(self._receive, data)
             return
+        token, tap = None, self._tap
+        if tap is not None and self._executing is not None:
+            token = tap.executed(self, self._executing, value)
+            self._executing = None
         hop = Hop(self.number, "reply", (text(value),) if traced else (), self._owner)
-        self._hop(hop, partial(self._receive, data), traced=traced, context=self._context)
+        deliver = partial(self._receive, data, token)
+        self._hop(hop, deliver, traced=traced, context=self._context)
 
-    def _receive(self, data: bytes) -> None:
-        if not self._closed:
-            self._protocol.data_received(data)
+    @property
+    def _tap(self) -> Tap | None:
+        tap: Tap | None = self._loop.tap  # type: ignore[attr-defined]  # of a simulated loop
+        return tap
+
+    def _receive(self, data: bytes, token: object | None = None) -> None:
+        if self._closed:
+            return
+        if token is not None and (tap := self._tap) is not None:
+            tap.received(self, token)
+        self._protocol.data_received(data)
 
     def _fail(self, error: Exception) -> None:
         self._close(error)
@@ -208,6 +232,8 @@ class Wire(asyncio.Transport):
             return False
         self._closed = True
         self._network.wires.remove(self)
+        if self._hop is not None and (tap := self._tap) is not None:
+            tap.closed(self)
         if self.peer is not None:
             self.peer.close()
         return True

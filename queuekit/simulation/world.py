@@ -19,7 +19,9 @@ from queuekit.simulation.assertions import Assertions
 from queuekit.simulation.backends import Backend, require_testing_extra, resolve
 from queuekit.simulation.chooser import Chooser
 from queuekit.simulation.clock import EPOCH, Moment, VirtualClock, epoch_ns
+from queuekit.simulation.effects import Effects
 from queuekit.simulation.errors import ServersDisagree, SimulationError
+from queuekit.simulation.invariants import Invariants
 from queuekit.simulation.journal import JobRecord, Journal
 from queuekit.simulation.loop import SimulatedLoop
 from queuekit.simulation.observe import Observer
@@ -86,6 +88,10 @@ class Simulation(Assertions):
         self.journal = Journal()
         self.trace = Trace()
         self.chooser = Chooser(seed)
+        self.effects = Effects(self)
+        self.reached: Counter[str] = Counter()
+        "How often each label was reached; see `reach`."
+        self._invariants = Invariants(self)
         if jitter == "full":
             self.chooser.drawn_sites.add("jitter")
         self._backend = resolve(backend, flush=flush)
@@ -180,9 +186,11 @@ class Simulation(Assertions):
         """Run a coroutine in this world to its end."""
         asyncio.set_event_loop(self.loop)
         try:
-            return self.loop.run_until_complete(main)
+            result = self.loop.run_until_complete(main)
         finally:
             asyncio.set_event_loop(None)
+        self._invariants.check()
+        return result
 
     # -- what is in it
 
@@ -237,6 +245,21 @@ class Simulation(Assertions):
         observers = self.loop.observers
         observers.append(observer)
         return lambda: observers.remove(observer) if observer in observers else None
+
+    def invariant(self, rule: Callable[..., object], name: str | None = None) -> None:
+        """What must hold from now on, whenever all of a moment is done, and at the end.
+
+        Args:
+            rule: called without arguments, or with the simulation; it raises, or gives False, when it
+                does not hold. It may be async: then it can read queues, which costs no time and leaves
+                no trace, and can wait for nothing else.
+            name: by which its failure calls it (default: the function's).
+        """
+        self._invariants.add(rule, name)
+
+    def reach(self, label: str) -> None:
+        """Something happened that a test is about: a run in which it did not has proven nothing."""
+        self.reached[label] += 1
 
     # -- time
 
