@@ -340,13 +340,6 @@ class RelayNetwork:
         self._relays.append(relay)
         return relay
 
-    def ask_in(self, database: int, *words: bytes) -> Any:
-        """One command of our own in a database, and its reply."""
-        self.control.ask(b"SELECT", b"%d" % database)
-        reply = self.control.ask(*words)
-        self.control.ask(b"SELECT", b"%d" % self.database)
-        return reply
-
     def fail(self, error: SimulationError) -> None:
         """End the world at its next step: what is wrong is no matter of one client's."""
         self._loop.fatal = error  # type: ignore[attr-defined]  # of a SimulatedLoop
@@ -418,16 +411,17 @@ class RelayNetwork:
                 self.control.ask(b"CLIENT", b"KILL", b"ID", b"%d" % client)
 
     def contents(self, root: str, database: int = 0) -> list[Any]:
-        elsewhere = database != self.database and not self.only_ours
-        if elsewhere:
-            self.control.ask(b"SELECT", b"%d" % database)
-        found: list[Any] = self.look(b"EVAL", READER.encode(), b"1", root.encode())
-        if elsewhere:
-            self.control.ask(b"SELECT", b"%d" % self.database)
+        where = self.database if self.only_ours else database
+        found: list[Any] = self.look(b"EVAL", READER.encode(), b"1", root.encode(), database=where)
         return found
 
-    def look(self, *command: bytes) -> Any:
-        return self.control.ask(*command)
+    def look(self, *command: bytes, database: int | None = None) -> Any:
+        if database in (None, self.database):
+            return self.control.ask(*command)
+        self.control.ask(b"SELECT", b"%d" % database)
+        reply = self.control.ask(*command)
+        self.control.ask(b"SELECT", b"%d" % self.database)
+        return reply
 
     def close(self) -> None:
         for wire in list(self.wires):

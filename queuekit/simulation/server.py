@@ -482,10 +482,12 @@ class EmbeddedNetwork:
     def contents(self, root: str, database: int = 0) -> list[Any]:
         return contents_of(self.server.fake.dbs[database], root)
 
-    def look(self, *command: bytes) -> Any:
+    def look(self, *command: bytes, database: int | None = None) -> Any:
         beside: Any = Beside()
         connection = Connection(self.server, beside)
         self.server.connections.remove(connection)  # it is nobody whom others wait for
+        if database:
+            connection.execute([b"SELECT", b"%d" % database])
         connection.execute(list(command))
         return beside.value
 

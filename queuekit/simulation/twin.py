@@ -82,19 +82,6 @@ class _Ear:
         self._wire.cut(error)
 
 
-class _ReadersEar:
-    """The wire of the embedded server's reader, which belongs to no client."""
-
-    number = 0
-
-    def __init__(self) -> None:
-        self.answer: Any = None
-
-    def reply(self, data: bytes, value: Any, *, traced: bool) -> None:
-        del data, traced
-        self.answer = value
-
-
 class TwinPeer:
     """The servers' ends of one connection."""
 
@@ -147,8 +134,6 @@ class TwinNetwork:
         self._loop = loop
         self._state_every = state_every
         self._next_state = state_every
-        self._ear = _ReadersEar()
-        self._reader: Connection | None = None
         self._latest: list[bytes] = []
 
     def connect(self, protocol: asyncio.BaseProtocol, address: str) -> asyncio.Transport:
@@ -182,8 +167,10 @@ class TwinNetwork:
         if self._told or self.commands < self._next_state:
             return
         self.states_compared += 1
-        here = _state(self._read_embedded(embedded_database))
-        there = _state(self.relayed.ask_in(real_database, b"EVAL", READER.encode(), b"0"))
+        here = _state(
+            self.embedded.look(b"EVAL", READER.encode(), b"0", database=embedded_database)
+        )
+        there = _state(self.relayed.look(b"EVAL", READER.encode(), b"0", database=real_database))
         self._next_state = self.commands + max(self._state_every, len(here) // KEYS_A_COMMAND)
         for key in sorted({*here, *there}):
             if here.get(key) != there.get(key):
@@ -193,13 +180,6 @@ class TwinNetwork:
                     here.get(key, "(no such key)"),
                     there.get(key, "(no such key)"),
                 )
-
-    def _read_embedded(self, database: int) -> Any:
-        if self._reader is None:  # not before the loop runs: fakeredis asks for it
-            self._reader = Connection(self.embedded.server, cast("Wire", self._ear))
-        for command in ([b"SELECT", b"%d" % database], [b"EVAL", READER.encode(), b"0"]):
-            self._reader.execute(command)
-        return self._ear.answer
 
     def _fail(self, how: str, here: str, there: str) -> None:
         words = " ".join(self.scripts.words(self._latest)) if self._latest else "(none)"
@@ -213,6 +193,12 @@ class TwinNetwork:
         if not self._told:
             self._told = True
             self.relayed.fail(error)
+
+    def contents(self, root: str, database: int = 0) -> list[Any]:
+        return self.embedded.contents(root, database)
+
+    def look(self, *command: bytes, database: int | None = None) -> Any:
+        return self.embedded.look(*command, database=database)
 
     def close(self) -> None:
         for wire in list(self.wires):
