@@ -125,7 +125,7 @@ def actor_of(handle: asyncio.Handle) -> str | None:
     owner = getattr(callback, "__self__", None)
     if isinstance(owner, asyncio.Task):
         return owner.get_name()
-    arguments: Any = handle._args  # type: ignore[attr-defined]
+    arguments: Any = handle._args
     if arguments and isinstance(arguments[0], Hop):
         return f"{arguments[0].direction} {arguments[0].connection}"
     return None
