@@ -5,6 +5,7 @@ from queuekit.simulation.effects import Effect as Effect
 from queuekit.simulation.errors import InvariantBroken as InvariantBroken
 from queuekit.simulation.errors import JobsFailed as JobsFailed
 from queuekit.simulation.errors import RefusedInSimulation as RefusedInSimulation
+from queuekit.simulation.errors import ServersDisagree as ServersDisagree
 from queuekit.simulation.errors import SimulationDeadlock as SimulationDeadlock
 from queuekit.simulation.errors import SimulationError as SimulationError
 from queuekit.simulation.errors import SimulationLivelock as SimulationLivelock
@@ -29,6 +30,7 @@ __all__ = [
     "JobsFailed",
     "Moment",
     "RefusedInSimulation",
+    "ServersDisagree",
     "SimulatedWorker",
     "Simulation",
     "SimulationDeadlock",

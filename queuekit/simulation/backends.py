@@ -14,6 +14,7 @@ from queuekit.simulation.errors import SimulationError
 if TYPE_CHECKING:
     from queuekit.simulation.loop import SimulatedLoop
     from queuekit.simulation.private_server import PrivateServer
+    from queuekit.simulation.relay import RelayNetwork
     from queuekit.simulation.wire import Network
 
 
@@ -47,7 +48,7 @@ class RealServer:
     "Whether all of it is ours."
     flush: bool = False
 
-    def network(self, loop: SimulatedLoop) -> Network:
+    def network(self, loop: SimulatedLoop) -> RelayNetwork:
         from queuekit.simulation.relay import RelayNetwork  # noqa: PLC0415 (not needed by most)
 
         return RelayNetwork(
@@ -56,6 +57,23 @@ class RealServer:
 
     def __str__(self) -> str:
         return f"the server at {self.address}"
+
+
+@dataclass(frozen=True)
+class Twins:
+    """The embedded one beside a real one; see `twin.py`."""
+
+    real: RealServer
+    state_every: int = 1
+    "What the servers hold is compared so many commands apart."
+
+    def network(self, loop: SimulatedLoop) -> Network:
+        from queuekit.simulation.twin import TwinNetwork  # noqa: PLC0415 (not needed by most)
+
+        return TwinNetwork(loop, self.real.network(loop), state_every=self.state_every)
+
+    def __str__(self) -> str:
+        return f"fakeredis beside {self.real}"
 
 
 def resolve(backend: str | Backend, *, flush: bool = False) -> Backend:
@@ -70,13 +88,24 @@ def resolve(backend: str | Backend, *, flush: bool = False) -> Backend:
         return Embedded()
     if backend == "server":
         return RealServer(private_server().address, private=True, flush=True)
+    if backend == "both":
+        backend = "both+server"
+    if backend.startswith("both+"):
+        real = resolve(backend.removeprefix("both+"), flush=flush)
+        if not isinstance(real, RealServer):
+            raise SimulationError(
+                f"backend={backend!r}: 'both' compares the embedded Redis with a real one.\n"
+                "  It is 'both' (a private one is started) or both+redis://host:port/database."
+            )
+        return Twins(real)
     parts = urlsplit(backend)
     if parts.scheme == "unix":
         return RealServer(parts.path, flush=flush)
     if parts.scheme != "redis" or not parts.hostname:
         raise SimulationError(
             f"backend={backend!r} is no backend.\n"
-            "  It is 'fakeredis', 'server' (a private one is started), or redis://host:port/database."
+            "  It is 'fakeredis', 'server' (a private one is started), 'both' (they are compared),\n"
+            "  or redis://host:port/database."
         )
     database = int(parts.path.strip("/") or 0)
     return RealServer(f"{parts.hostname}:{parts.port or 6379}", database, flush=flush)

@@ -38,5 +38,9 @@ class RefusedInSimulation(SimulationError, OSError):  # noqa: N818 (says what ha
     """Something that would reach out of the simulation."""
 
 
+class ServersDisagree(SimulationError):  # noqa: N818 (says what happened)
+    """The embedded Redis and a real one answered a command differently, or hold different things."""
+
+
 class ThreadEnded(BaseException):
     """Raised in a sync task that still runs when its world ends, so that its thread ends too."""

@@ -30,6 +30,7 @@ from queuekit.simulation.resp import (
     Frame,
     encode_command,
     encode_error,
+    in_order,
     is_push,
     items,
 )
@@ -70,7 +71,7 @@ class Relay:
         self._network = network
         self._link = Link(network.address, network.database)
         self._id: int = self._link.ask(b"CLIENT", b"ID")
-        self._database = network.database
+        self.database = network.database
         self._selected = False
         self._queued: list[Reader | None] | None = None
         "Inside MULTI: how the replies that EXEC will bring are to be read."
@@ -130,7 +131,7 @@ class Relay:
         if isinstance(number, str):
             return number
         self._selected = True
-        self._database = number
+        self.database = number
         if name == b"SELECT":
             command[1] = b"%d" % number
         return None
@@ -140,11 +141,11 @@ class Relay:
     def _relay(self, command: list[bytes], name: bytes) -> None:
         if self._network.only_ours and name == b"FLUSHALL":
             command = [b"FLUSHDB"]
-        sent, read = self._network.expiry.rewrite(command, self._database)
+        sent, read = self._network.expiry.rewrite(command, self.database)
         self._link.send(encode_command(sent))
         frames = self._read(max(1, len(command) - 1) if name in _SUBSCRIBING else 0)
         self.subscribed = self.subscribed or name in _SUBSCRIBING
-        reply = self._track_transaction(name, frames[0], read)
+        reply = in_order(name, self._track_transaction(name, frames[0], read))
         self._pass_on([reply, *frames[1:]], traced=name not in HANDSHAKES)
 
     def _read(self, confirmations: int) -> list[Frame]:
@@ -330,10 +331,14 @@ class RelayNetwork:
     def connect(self, protocol: asyncio.BaseProtocol, address: str) -> asyncio.Transport:
         """A connection; whatever address it means, there is one server."""
         wire = Wire(self._loop, protocol, address, self)
-        relay = Relay(self, wire)
-        wire.peer = relay
-        self._relays.append(relay)
+        wire.peer = self.relay(wire)
         return wire
+
+    def relay(self, wire: Wire) -> Relay:
+        """The server's end of a connection."""
+        relay = Relay(self, wire)
+        self._relays.append(relay)
+        return relay
 
     def fail(self, error: SimulationError) -> None:
         """End the world at its next step: what is wrong is no matter of one client's."""
@@ -406,16 +411,17 @@ class RelayNetwork:
                 self.control.ask(b"CLIENT", b"KILL", b"ID", b"%d" % client)
 
     def contents(self, root: str, database: int = 0) -> list[Any]:
-        elsewhere = database != self.database and not self.only_ours
-        if elsewhere:
-            self.control.ask(b"SELECT", b"%d" % database)
-        found: list[Any] = self.look(b"EVAL", READER.encode(), b"1", root.encode())
-        if elsewhere:
-            self.control.ask(b"SELECT", b"%d" % self.database)
+        where = self.database if self.only_ours else database
+        found: list[Any] = self.look(b"EVAL", READER.encode(), b"1", root.encode(), database=where)
         return found
 
-    def look(self, *command: bytes) -> Any:
-        return self.control.ask(*command)
+    def look(self, *command: bytes, database: int | None = None) -> Any:
+        if database in (None, self.database):
+            return self.control.ask(*command)
+        self.control.ask(b"SELECT", b"%d" % database)
+        reply = self.control.ask(*command)
+        self.control.ask(b"SELECT", b"%d" % self.database)
+        return reply
 
     def close(self) -> None:
         for wire in list(self.wires):

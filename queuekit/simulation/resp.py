@@ -166,6 +166,25 @@ def items(raw: bytes) -> list[Frame]:
     return Splitter().frames(raw[raw.index(b"\r\n") + 2 :])
 
 
+UNORDERED = frozenset({b"HGETALL", b"HKEYS", b"SMEMBERS", b"SINTER", b"SUNION", b"SDIFF", b"KEYS"})
+"Commands whose replies have an order that is nobody's: it follows from hashes, encodings and versions."
+
+
+def in_order(name: bytes, frame: Frame) -> Frame:
+    """The reply to a command as every server of a simulation gives it: sorted, where no order is promised."""
+    raw, value = frame
+    if name not in UNORDERED or not isinstance(value, list | dict | set):
+        return frame
+    head = raw[: raw.index(b"\r\n") + 2]
+    parts = items(raw)
+    size = 2 if name == b"HGETALL" else 1
+    groups = [parts[at : at + size] for at in range(0, len(parts), size)]
+    groups.sort(key=lambda group: group[0][1])
+    parts = [part for group in groups for part in group]
+    ordered = head + b"".join(part for part, _ in parts)
+    return ordered, Splitter().replies(ordered)[0]
+
+
 def encode_error(message: str) -> bytes:
     """An error reply. A line break would end it early, and all that follows be misread."""
     return b"-" + " ".join(message.splitlines()).encode() + b"\r\n"

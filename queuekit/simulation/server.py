@@ -9,6 +9,7 @@ fakeredis as it comes:
 - replies reach clients in one order: first whoever sent the command, then the others by the age of
   their connections;
 - messages are pushes under RESP3, and a subscriber may send any command there;
+- COPY copies, and a blocking pop that takes the last element removes the key;
 - an error keeps its code and stays on one line;
 - INFO answers; scripts are compiled once.
 """
@@ -16,11 +17,12 @@ fakeredis as it comes:
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import hashlib
 import importlib.metadata
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -49,7 +51,7 @@ from fakeredis.commands_mixins import scripting_mixin
 from fakeredis.model import XStream, ZSet
 
 from queuekit.simulation.beside import Beside, contents_of
-from queuekit.simulation.resp import Splitter, encode_error
+from queuekit.simulation.resp import Splitter, encode_error, in_order
 from queuekit.simulation.wire import HANDSHAKES, Scripts, Wire
 
 VERSION = (7, 4)
@@ -179,9 +181,16 @@ class Connection(AsyncFakeSocket):
         self._answer: Any = None
         "The latest answer to a command; what else is sent is a push."
         self._fields: list[bytes] = []
+        self._name = b""
         info = {"protocol_version": 2, "addr": f"simulated:{wire.number}", "laddr": "simulated:0"}
         super().__init__(server.fake, 0, None, client_class=redis.asyncio.Redis, client_info=info)
         server.connections.append(self)
+
+    @property
+    def database(self) -> int:
+        """The number of the one that it uses."""
+        number: int = self._db_num
+        return number
 
     # -- commands
 
@@ -193,8 +202,9 @@ class Connection(AsyncFakeSocket):
 
     def _run(self, fields: list[bytes]) -> None:
         self._fields = fields
-        self._traced = fields[0].upper() not in HANDSHAKES
-        if fields[0].upper() == b"INFO":
+        self._name = fields[0].upper()
+        self._traced = self._name not in HANDSHAKES
+        if self._name == b"INFO":
             self.put_response(_INFO)
         else:
             try:
@@ -232,7 +242,8 @@ class Connection(AsyncFakeSocket):
             data = encode_reply(msg, protocol, nested=type(msg) is bytes)
         if protocol == 3 and isinstance(msg, list) and msg is not self._answer:
             data = b">" + data[1:]
-        self._outbox.append((data, _plain(msg, data), self._traced))
+        data, value = in_order(self._name, (data, _plain(msg, data)))
+        self._outbox.append((data, value, self._traced))
 
     def flush(self) -> None:
         """Send what there is: an answer, then messages that the command sent to its own connection."""
@@ -249,6 +260,7 @@ class Connection(AsyncFakeSocket):
         shape: Callable[[Any], Any] | None = None,
     ) -> Any:
         result = func(True)
+        self._drop_empty(self._db, _awaited(self._fields))
         if result is not None or self._in_transaction:
             return result if shape is None else shape(result)
         # The timer is upkeep exactly when the client's wait is: it inherits the client's context.
@@ -267,11 +279,19 @@ class Connection(AsyncFakeSocket):
                 self._take_unblock_reason()
             with self.embedded.fake.lock:
                 result = None if ended else parked.attempt(False)
+            self._drop_empty(parked.database, parked.keys)
             if result is None and not ended:
                 return
             self.unpark(result if parked.shape is None else parked.shape(result))
         except SimpleError as error:  # the target of a move is no list, or UNBLOCK with ERROR
             self.unpark(error)
+
+    def _drop_empty(self, database: Database, keys: Collection[bytes]) -> None:
+        """fakeredis's BLMPOP and BZMPOP leave a key whose last element they have taken."""
+        for key in keys:
+            item = database.get(key)
+            if item is not None and isinstance(item.value, list | ZSet) and not item.value:
+                del database[key]
 
     def _expire(self) -> None:
         parked = self.embedded.parked.get(self)
@@ -313,11 +333,22 @@ class Connection(AsyncFakeSocket):
     def _name_to_func(self, cmd_name: str) -> Any:
         if cmd_name == "blmove":
             return self._blmove, _BLMOVE
+        if cmd_name == "copy":
+            _, signature = super()._name_to_func(cmd_name)
+            return self._copy, signature
         return super()._name_to_func(cmd_name)
 
     def _blmove(self, *args: Any) -> Any:
         *keys_and_ends, timeout = args
         return self._blocking(timeout, functools.partial(_move, self, *keys_and_ends))
+
+    def _copy(self, key: CommandItem, to: CommandItem, *options: bytes) -> Any:
+        """fakeredis's COPY lets two keys share one value: what is popped from one is gone from both."""
+        value = copy.deepcopy(key.value)
+        done = super().copy(key, to, *options)
+        if done:
+            to.value = value
+        return done
 
     def _ttl(self, key: CommandItem, scale: float) -> int:
         """As Redis rounds; fakeredis has half a second as 0, and one and a half as 2."""
@@ -451,10 +482,12 @@ class EmbeddedNetwork:
     def contents(self, root: str, database: int = 0) -> list[Any]:
         return contents_of(self.server.fake.dbs[database], root)
 
-    def look(self, *command: bytes) -> Any:
+    def look(self, *command: bytes, database: int | None = None) -> Any:
         beside: Any = Beside()
         connection = Connection(self.server, beside)
         self.server.connections.remove(connection)  # it is nobody whom others wait for
+        if database:
+            connection.execute([b"SELECT", b"%d" % database])
         connection.execute(list(command))
         return beside.value
 

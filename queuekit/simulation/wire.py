@@ -67,7 +67,7 @@ class Network(Protocol):
     def contents(self, root: str, database: int = 0) -> list[Any]:
         """All of a queue, as `contents.READER` answers it, read from beside."""
 
-    def look(self, *command: bytes) -> Any:
+    def look(self, *command: bytes, database: int | None = None) -> Any:
         """The reply to a command that only reads, given from beside: no hop, no trace, no time."""
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ from queuekit.simulation.backends import Backend, require_testing_extra, resolve
 from queuekit.simulation.chooser import Chooser
 from queuekit.simulation.clock import EPOCH, Moment, VirtualClock, epoch_ns
 from queuekit.simulation.effects import Effects
-from queuekit.simulation.errors import SimulationError
+from queuekit.simulation.errors import ServersDisagree, SimulationError
 from queuekit.simulation.invariants import Invariants
 from queuekit.simulation.journal import JobRecord, Journal
 from queuekit.simulation.loop import SimulatedLoop
@@ -59,8 +59,8 @@ class Simulation(Assertions):
         seed: decides all chance in the world; the same seed gives the same run.
         start: the wall clock's first moment: an aware datetime, ISO text or epoch seconds
             (default 2030-01-01 00:00 UTC).
-        backend: "fakeredis", the URL of a real server whose database is empty, or "server" (one is
-            started for the purpose).
+        backend: "fakeredis", the URL of a real server whose database is empty, "server" (one is
+            started for the purpose), or "both" (the two are compared, command by command).
         jitter: "upper" pins each jittered delay to its upper bound; "full" draws it, by the seed.
         loop: the simulated loop of an earlier world to go on with; time never runs backwards on it.
         steps_per_instant: more steps than this without time moving are taken for a livelock.
@@ -156,6 +156,8 @@ class Simulation(Assertions):
             Trace()
         )  # the world's own trace ends here: how it is taken down is not part of it
         loop.release_all()
+        if isinstance(loop.fatal, ServersDisagree):
+            loop.fatal = None  # told; both servers still answer those who take leave
         if loop.is_running():
             return  # it belongs to somebody who goes on with it
         dead = [process for process in loop.processes if not process.alive]

@@ -1,9 +1,9 @@
 """The suites of the store and the worker, in virtual time, on every server program there is.
 
-`python -m tests.servers.suites`, which `make test-servers` runs. Each program serves four times: as
+`python -m tests.servers.suites`, which `make test-servers` runs. Each program serves five times: as
 it is, as a Cluster (one server with all slots, which refuses what reaches beyond a slot), as the primary
-of a pair that a Sentinel watches, and to a user with the rights of docs/production.md and nothing more
-than the simulation's own relay needs.
+of a pair that a Sentinel watches, to a user with the rights of docs/production.md and nothing more
+than the simulation's own relay needs, and beside the embedded Redis, with which it must agree.
 """
 
 from __future__ import annotations
@@ -46,11 +46,14 @@ class WatchedPrimary(Pair):
         return self.primary.path
 
 
+BESIDE = "beside the embedded Redis"
+
 KINDS = {
     "as it is": RunningServer,
     "as a Cluster": cluster,
     "with a replica and a Sentinel": WatchedPrimary,
     "least privilege": least_privilege,
+    BESIDE: RunningServer,
 }
 
 
@@ -61,9 +64,10 @@ def main():
             print(f"== {name}, {kind}", flush=True)  # noqa: T201
             server = start(program)
             try:
+                beside = "both+" if kind == BESIDE else ""
                 environment = {
                     **os.environ,
-                    "QUEUEKIT_TEST_BACKEND": f"unix://{server.path}",
+                    "QUEUEKIT_TEST_BACKEND": f"{beside}unix://{server.path}",
                     "QUEUEKIT_TEST_PROGRAM": str(program),
                 }
                 # One process: two would empty the server under each other.

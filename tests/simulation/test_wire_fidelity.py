@@ -392,3 +392,47 @@ async def test_an_end_that_is_past_ends_the_key_and_a_wrong_one_is_an_error(clie
     for command in ("SET k 1 EX 0", "EXPIRE k soon", "SETEX k x 1", "GETEX k EX"):
         with pytest.raises(redis.exceptions.ResponseError):
             await r.execute_command(*command.split())
+
+
+async def test_a_copied_list_is_a_list_of_its_own(client):
+    r = client()
+    await r.rpush("one", "a", "b")
+    await r.copy("one", "other")
+    await r.lpop("other")
+    assert await r.lrange("one", 0, -1) == [b"a", b"b"]
+    assert await r.lrange("other", 0, -1) == [b"b"]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_pop_of_the_last_element_removes_the_key(client, waits):
+    r = client()
+    if not waits:
+        await r.rpush("q", "a")
+    task = asyncio.create_task(client().blmpop(5, 1, "q", direction="LEFT"))
+    await asyncio.sleep(1)
+    if waits:
+        await r.rpush("q", "a")
+    assert await task == [b"q", [b"a"]]
+    assert await r.exists("q") == 0
+
+
+async def test_replies_without_an_order_of_their_own_come_sorted(client, replies):
+    r = client()
+    names = [
+        f"{name}-{'long' * 40}" for name in "gbdaecf"
+    ]  # too long for Redis to keep them in a row
+    for name in names:
+        await r.hset("hash", name, name)
+        await r.sadd("set", name)
+        await r.sadd("other", name)
+    replies.clear()
+    found = await r.hgetall("hash")
+    assert list(found) == sorted(name.encode() for name in names)
+    assert all(key == value for key, value in found.items())
+    assert await r.hkeys("hash") == sorted(name.encode() for name in names)
+    assert await r.keys("*") == [b"hash", b"other", b"set"]
+    await r.smembers("set")
+    await r.sinter("set", "other")
+    assert replies[-1] == replies[-2]
+    members = replies[-1][0].strip("[]").split()
+    assert [member[0] for member in members[:2]] == ["a", "b"]

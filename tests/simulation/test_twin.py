@@ -1,0 +1,120 @@
+"""The embedded Redis and a real one side by side: they agree, and where they do not it is told."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import redis.asyncio
+
+from queuekit import CronJob
+from queuekit.simulation import ServersDisagree, Simulation, SimulationError, scenario, server
+from queuekit.simulation.backends import RealServer, Twins, private_server
+from queuekit.simulation.private_server import find_servers, start_private_server
+
+
+async def flaky(ctx, *, n):
+    if ctx["job"].attempts < 2:
+        raise ValueError("not yet")
+    await ctx["job"].update(progress=0.5)
+    return n
+
+
+async def slow(ctx):
+    await asyncio.sleep(120)
+
+
+async def every_minute(ctx):
+    """A tick."""
+
+
+async def some_work(simulation):
+    for _ in range(2):
+        simulation.worker([flaky, slow], cron_jobs=[CronJob(every_minute, cron="* * * * *")])
+    jobs = [
+        await simulation.queue.enqueue("flaky", n=n, retries=3, retry_delay=5, priority=n % 2)
+        for n in range(6)
+    ]
+    stuck = await simulation.queue.enqueue("slow", timeout=0, heartbeat=30)
+    await simulation.queue.enqueue(
+        "flaky", n=9, scheduled=simulation.clock.time() + 60, key="later"
+    )
+    await simulation.advance(20)
+    await stuck.abort("enough")
+    assert await simulation.queue.apply("flaky", n=7, retries=2) == 7
+    await simulation.advance(200)
+    for job in jobs:
+        await job.refresh()
+    return [job.status.value for job in jobs]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "program", [path for _, path in find_servers()], ids=lambda path: path.parts[-3]
+)
+def test_a_workers_life_is_the_same_on_both(program):
+    real = start_private_server(program)
+    try:
+        with Simulation(backend=f"both+unix://{real.address}", flush=True) as simulation:
+            assert simulation.run(some_work(simulation)) == ["complete"] * 6
+            network = simulation.loop.network
+            assert network.states_compared == network.commands > 100
+            both = simulation.trace.digest()
+    finally:
+        real.close()
+    with Simulation() as simulation:
+        simulation.run(some_work(simulation))
+        assert simulation.trace.digest() == both
+
+
+@pytest.mark.slow
+def test_the_shops_week_is_the_same_on_both():
+    week = scenario.read(Path(__file__).parents[2] / "scenarios" / "shop" / "week.toml")
+    main = week.load()
+    twins = Twins(RealServer(private_server().address, private=True), state_every=250)
+    with Simulation(backend=twins, **week.options) as simulation:
+        simulation.run(main(simulation))
+        assert simulation.loop.network.states_compared > 50
+
+
+def test_the_embedded_redis_is_not_compared_with_itself():
+    with pytest.raises(SimulationError, match="compares the embedded Redis with a real one"):
+        Simulation(backend="both+fakeredis")
+
+
+async def talk(*, database=0):
+    async with redis.asyncio.Redis(host="anywhere", db=database) as client:
+        await client.rpush("from", "a", "b")
+        await client.blmove("empty", "to", 1)
+        await client.blmove("from", "to", 1)
+
+
+@pytest.mark.parametrize("database", [0, 3])
+def test_an_answer_that_differs_names_the_command_and_both_answers(monkeypatch, database):
+    monkeypatch.setattr(server.Connection, "_blmove", lambda self, *args: b"something else")
+    with Simulation(backend="both") as simulation, pytest.raises(ServersDisagree) as caught:
+        simulation.run(talk(database=database))
+    told = str(caught.value)
+    assert "BLMOVE empty to" in told
+    assert "embedded: on connection 1: something else" in told
+    assert "real:     (silent)" in told
+
+
+@pytest.mark.parametrize("database", [0, 3])
+def test_a_state_that_differs_names_the_key(monkeypatch, database):
+    true = server._move
+
+    def moves_twice(self, source, target, take_from, put_to, first):
+        moved = true(self, source, target, take_from, put_to, first)
+        if moved is not None:
+            self._db.get(target).value.append(moved)
+        return moved
+
+    monkeypatch.setattr(server, "_move", moves_twice)
+    with Simulation(backend="both") as simulation, pytest.raises(ServersDisagree) as caught:
+        simulation.run(talk(database=database))
+    told = str(caught.value)
+    assert "hold different things at the key to" in told
+    assert "embedded: list [a a]" in told
+    assert "real:     list [a]" in told
