@@ -2,7 +2,8 @@
 
 The floors; each imports only those below it:
 
-    5  cli, __main__
+    6  cli, __main__
+    5  exploration/                    searches simulations, and checks the promises after each
     4  simulation/                     virtual time, simulated network, traces
     3  worker, execution, upkeep       running jobs; ticks: cron
        queue, sync, registry           the queue as applications see it

@@ -16,7 +16,15 @@ for _, key in ipairs(keys) do
   local kind = redis.call('TYPE', key).ok
   local content = ''
   if kind == 'string' then content = redis.call('GET', key)
-  elseif kind == 'hash' then content = redis.call('HGETALL', key)
+  elseif kind == 'hash' then
+    -- Not HGETALL, whose order is nobody's.
+    local fields = redis.call('HKEYS', key)
+    table.sort(fields)
+    content = {}
+    for _, field in ipairs(fields) do
+      content[#content + 1] = field
+      content[#content + 1] = redis.call('HGET', key, field)
+    end
   elseif kind == 'zset' then content = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
   elseif kind == 'list' then content = redis.call('LRANGE', key, 0, -1) end
   found[#found + 1] = { key, kind, content, redis.call('PTTL', key) }

@@ -45,7 +45,8 @@ def constants():
     found = {}
     for path in package_files(".py"):
         where = shown(path).removesuffix(".py").split("/")
-        if where[0] != "queuekit" or "simulation" in where or where[-1] in ("__main__", "__init__"):
+        beside = {"simulation", "exploration", "__main__", "__init__"}
+        if where[0] != "queuekit" or beside & set(where):
             continue
         module = importlib.import_module(".".join(where))
         for name in re.findall(

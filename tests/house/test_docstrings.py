@@ -10,7 +10,7 @@ import pytest
 
 from tests.house.tree import complaint, package_files, parsed, shown
 
-PUBLIC_MODULES = ["queuekit", "queuekit.simulation", "pytest_queuekit"]
+PUBLIC_MODULES = ["queuekit", "queuekit.simulation", "queuekit.exploration", "pytest_queuekit"]
 
 
 def test_every_module_opens_with_its_promise():

@@ -20,7 +20,7 @@ A module imports only floors below its own (pyproject.toml, [tool.importlinter];
 
 TESTING_ONLY = {
     "fakeredis", "freezegun", "hypothesis", "lupa", "pytest", "_pytest",
-    "pytest_queuekit", "queuekit.simulation",
+    "pytest_queuekit", "queuekit.simulation", "queuekit.exploration",
 }  # fmt: skip
 "What production neither installs nor loads."
 

@@ -22,7 +22,9 @@ OWN = {"value", "__name__", "target", "id"}
 """Attributes that hold a word of ours, the name of a class, or the id of a worker, which was checked when it
 was built."""
 
-PRODUCT = [path for path in package_files(".py") if "simulation" not in path.parts]
+PRODUCT = [
+    path for path in package_files(".py") if not {"simulation", "exploration"} & set(path.parts)
+]
 
 
 def _imports(node):

@@ -1,0 +1,1 @@
+"""Floor 5: looking for what breaks, and checking what was promised after each run."""
