@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import Context
 from typing import Any
 
@@ -21,6 +21,7 @@ from queuekit.simulation.errors import (
 from queuekit.simulation.observe import Step
 from queuekit.simulation.process import PROCESS, Process, is_dead
 from queuekit.simulation.schedule import Pool, Schedule, actor_of
+from queuekit.simulation.scope import OWN_CLOCK
 from queuekit.simulation.seams import ObservedLoop
 from queuekit.simulation.timers import Timer, Timers, grains_after, grains_at
 from queuekit.simulation.trace import Trace
@@ -68,7 +69,7 @@ class TurningLoop(ObservedLoop):
     # -- time
 
     def time(self) -> float:
-        return self.clock.elapsed_ns / NS
+        return (OWN_CLOCK.get() or self.clock).elapsed_ns / NS
 
     def call_later(  # type: ignore[override]
         self,
@@ -77,6 +78,9 @@ class TurningLoop(ObservedLoop):
         *args: Any,
         context: Context | None = None,
     ) -> Timer:
+        own = OWN_CLOCK.get()
+        if own is not None and own.rate != 1.0:
+            delay /= own.rate
         return self._add_timer(self.clock.elapsed_ns + grains_after(delay), callback, args, context)
 
     def call_at(  # type: ignore[override]
@@ -86,7 +90,11 @@ class TurningLoop(ObservedLoop):
         *args: Any,
         context: Context | None = None,
     ) -> Timer:
-        return self._add_timer(grains_at(when), callback, args, context)
+        when_ns = grains_at(when)
+        own = OWN_CLOCK.get()
+        if own is not None:
+            when_ns = own.true_at(when_ns)
+        return self._add_timer(when_ns, callback, args, context)
 
     def _add_timer(
         self,
@@ -102,6 +110,10 @@ class TurningLoop(ObservedLoop):
 
     def _timer_handle_cancelled(self, handle: Timer) -> None:
         self._timers.cancelled(handle)
+
+    def resume(self, handles: Iterable[asyncio.Handle]) -> None:
+        """Take these steps, which were put off."""
+        self._ready.extend(handles)
 
     def take_timers(self, process: Process) -> list[Timer]:
         """Take out the timers of a process that is killed."""
@@ -202,7 +214,7 @@ class TurningLoop(ObservedLoop):
 
     def _step(self, handle: asyncio.Handle) -> None:
         process = _process_of(handle)
-        if is_dead(process):
+        if process is not None and process.stands_still and not process.passes(handle):
             return
         task = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]
         if isinstance(task, asyncio.Task):

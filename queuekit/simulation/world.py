@@ -25,6 +25,7 @@ from queuekit.simulation.invariants import Invariants
 from queuekit.simulation.journal import JobRecord, Journal
 from queuekit.simulation.loop import SimulatedLoop
 from queuekit.simulation.observe import Observer
+from queuekit.simulation.processes import SimulatedProcess, SimulatedWorker
 from queuekit.simulation.schedule import schedule_of
 from queuekit.simulation.trace import Trace
 from queuekit.store.connection import close_all
@@ -108,6 +109,7 @@ class Simulation(Assertions):
         self._exit = contextlib.ExitStack()
         self._loop: SimulatedLoop | None = None
         self._workers: list[SimulatedWorker] = []
+        self._processes: list[SimulatedProcess] = []
         self._queues: dict[str, Queue] = {}
         self._counted: set[int] = set()
         "The records that a `drain` has counted; the journal keeps them all alive."
@@ -168,6 +170,9 @@ class Simulation(Assertions):
         loop.take_steps_by(None)
         if isinstance(loop.fatal, ServersDisagree):
             loop.fatal = None  # told; both servers still answer those who take leave
+        for process in loop.processes:
+            process.heal()
+            process.resume()
         if loop.is_running():
             return  # it belongs to somebody who goes on with it
         dead = [process for process in loop.processes if not process.alive]
@@ -221,15 +226,17 @@ class Simulation(Assertions):
         *,
         worker: Worker[Any] | None = None,
         settings: SettingsDict | None = None,
+        name: str | None = None,
         **options: Any,
     ) -> SimulatedWorker:
-        """Start a worker in this world.
+        """Start a worker in this world, in a process of its own.
 
         Args:
             functions: its tasks; further options as for `Worker` (its queue is `simulation.queue`
                 unless `queue=` says otherwise).
             worker: one that the application has built.
             settings: the arguments of a `Worker`, as the application keeps them.
+            name: of its process (default worker-1, worker-2, ...).
         """
         if worker is None:
             given: dict[str, Any] = dict(settings or {})
@@ -238,9 +245,29 @@ class Simulation(Assertions):
                 arguments["functions"] = functions
             arguments.setdefault("functions", [])
             worker = Worker(**arguments)
-        handle = SimulatedWorker(self, worker)
+        number = len(self._workers) + 1
+        handle = SimulatedWorker(self, worker, name or f"worker-{number}")
         self._workers.append(handle)
+        self._processes.append(handle)
         return handle
+
+    def process(
+        self, name: str, main: Callable[[], Coroutine[Any, Any, object]] | None = None
+    ) -> SimulatedProcess:
+        """Start another process in this world: a web server, a script, a client.
+
+        Args:
+            name: for whoever reads.
+            main: an async function without arguments that it runs from now on, and again after a restart;
+                `run()` has it run others.
+        """
+        handle = SimulatedProcess(self, name, main)
+        self._processes.append(handle)
+        return handle
+
+    def processes(self) -> list[SimulatedProcess]:
+        """Those that were started in this world, workers among them."""
+        return list(self._processes)
 
     def workers(self) -> list[SimulatedWorker]:
         """Those that were started in this world."""
@@ -427,39 +454,6 @@ class Simulation(Assertions):
                 f"  The latest keys are: {known}."
             )
         return record
-
-
-class SimulatedWorker:
-    """A worker of a simulation, with the task in which it runs."""
-
-    def __init__(self, simulation: Simulation, worker: Worker[Any]) -> None:
-        self.worker = worker
-        self._task = simulation.loop.create_task(
-            worker.start(), name=f"worker-{len(simulation.workers()) + 1}"
-        )
-
-    @property
-    def running(self) -> bool:
-        """Whether it has not ended."""
-        return not self._task.done()
-
-    async def stop(self) -> None:
-        """Stop it as a deploy does, and wait until it has ended."""
-        if not self.worker.id:  # it has not had its first step yet
-            await asyncio.sleep(0)
-        await self.worker.stop()
-        await asyncio.wait([self._task])
-
-    def cancel(self) -> None:
-        """Cancel its task, as the end of an application's own loop does."""
-        self._task.cancel()
-
-    async def wait(self) -> None:
-        """Wait until it ends by itself (burst mode); raises what it raised."""
-        await self._task
-
-    def __repr__(self) -> str:
-        return f"SimulatedWorker<{self.worker!r}, {'running' if self.running else 'ended'}>"
 
 
 __all__ = ["SimulatedWorker", "Simulation"]
