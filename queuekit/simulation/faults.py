@@ -405,11 +405,7 @@ def fault_of(
             f"inject({kind!r}, at={at!r}): a point of time has no command to strike, nor an nth.\n"
             "  Use command=, before= or after=; or another kind, such as outage."
         )
-    if nth < 1 or times < 1 or (chance is not None and not 0 < chance <= 1):
-        raise SimulationError(
-            f"inject({kind!r}, nth={nth!r}, times={times!r}, chance={chance!r}): nth and times count "
-            "from 1, and a chance is above 0 and at most 1."
-        )
+    _check_numbers(kind, nth, times, chance)
     _check_arguments(kind, arguments)
     name = process if isinstance(process, str) or process is None else process.name
     if at is not None and kind in OF_PROCESSES and name is None:
@@ -434,6 +430,14 @@ def fault_of(
         process=name,
         optional=optional,
     )
+
+
+def _check_numbers(kind: str, nth: int, times: int, chance: float | None) -> None:
+    if nth < 1 or times < 1 or (chance is not None and not 0 < chance <= 1):
+        raise SimulationError(
+            f"inject({kind!r}, nth={nth!r}, times={times!r}, chance={chance!r}): nth and times count "
+            "from 1, and a chance is above 0 and at most 1."
+        )
 
 
 def _check_arguments(kind: str, arguments: Mapping[str, Any]) -> None:
