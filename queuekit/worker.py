@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import logging
 import signal
 from collections.abc import Collection
@@ -129,9 +130,7 @@ class Worker(Generic[CtxType]):
         self.lease_s = lease_s
         self.solo_wait_s = solo_wait_s
         self._given_id = id
-        self.context: CtxType = cast("CtxType", {"worker": self, "queue": queue})
-        self._session: Session | None = None
-        self._reset("")
+        self._begin_anew()
 
     def __repr__(self) -> str:
         return f"Worker<id={self.id!r}, queue={self.queue.name!r}>"
@@ -143,6 +142,17 @@ class Worker(Generic[CtxType]):
         for cron_job in cron_jobs:
             self.functions.add(cron_job.function)
         return schedules
+
+    def anew(self) -> Worker[CtxType]:
+        """A worker of the same settings that has not run yet, as a restart of its process makes one."""
+        other = copy.copy(self)
+        other._begin_anew()  # noqa: SLF001 (of our own kind)
+        return other
+
+    def _begin_anew(self) -> None:
+        self.context = cast("CtxType", {"worker": self, "queue": self.queue})
+        self._session: Session | None = None
+        self._reset("")
 
     def _reset(self, worker_id: str) -> None:
         self.id = worker_id or self._given_id or ""

@@ -1,9 +1,11 @@
 """Floor 4: a world in which time, scheduling, network and failures belong to the test."""
 
 from queuekit.simulation.assertions import ANY as ANY
+from queuekit.simulation.chooser import Deviation as Deviation
 from queuekit.simulation.effects import Effect as Effect
 from queuekit.simulation.errors import InvariantBroken as InvariantBroken
 from queuekit.simulation.errors import JobsFailed as JobsFailed
+from queuekit.simulation.errors import ProcessDied as ProcessDied
 from queuekit.simulation.errors import RefusedInSimulation as RefusedInSimulation
 from queuekit.simulation.errors import ServersDisagree as ServersDisagree
 from queuekit.simulation.errors import SimulationDeadlock as SimulationDeadlock
@@ -16,11 +18,14 @@ from queuekit.simulation.observe import Hold as Hold
 from queuekit.simulation.observe import Hop as Hop
 from queuekit.simulation.observe import Moment as Moment
 from queuekit.simulation.observe import Step as Step
-from queuekit.simulation.world import SimulatedWorker as SimulatedWorker
+from queuekit.simulation.processes import SimulatedProcess as SimulatedProcess
+from queuekit.simulation.processes import SimulatedWorker as SimulatedWorker
+from queuekit.simulation.processes import busy as busy
 from queuekit.simulation.world import Simulation as Simulation
 
 __all__ = [
     "ANY",
+    "Deviation",
     "Draw",
     "Effect",
     "Hold",
@@ -29,8 +34,10 @@ __all__ = [
     "JobRecord",
     "JobsFailed",
     "Moment",
+    "ProcessDied",
     "RefusedInSimulation",
     "ServersDisagree",
+    "SimulatedProcess",
     "SimulatedWorker",
     "Simulation",
     "SimulationDeadlock",
@@ -38,4 +45,5 @@ __all__ = [
     "SimulationLivelock",
     "Step",
     "VirtualTimeLimit",
+    "busy",
 ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from queuekit.environment import Environment
 from queuekit.simulation.effects import Running
 from queuekit.simulation.process import PROCESS
-from queuekit.simulation.scope import STATE
+from queuekit.simulation.scope import OWN_CLOCK, STATE
 
 if TYPE_CHECKING:
     from queuekit.job import Job
@@ -44,13 +44,16 @@ class SimulatedEnvironment(Environment):
         return process.id if process is not None else ""
 
     def time_ms(self) -> int:
-        return self._simulation.clock.time_ns() // 1_000_000
+        clock = OWN_CLOCK.get() or self._simulation.clock
+        return clock.time_ns() // 1_000_000
 
     def monotonic(self) -> float:
-        return self._simulation.clock.monotonic()
+        clock = OWN_CLOCK.get() or self._simulation.clock
+        return clock.monotonic()
 
     def script_now(self) -> str:
-        return str(self.time_ms())
+        # The server says itself when a script arrives (`Wire`); this is for who asks it for the time.
+        return str(self._simulation.loop.server_clock.time_ns() // 1_000_000)
 
     def idle_wait_s(self) -> float:
         return IDLE_WAIT_S
@@ -69,7 +72,7 @@ class SimulatedEnvironment(Environment):
 
     async def step(self, name: str, **details: object) -> None:
         simulation = self._simulation
-        simulation.journal.note(self.time_ms(), name, details)
+        simulation.journal.note(simulation.clock.time_ns() // 1_000_000, name, details)
         tap = simulation.loop.tap
         if tap is not None:
             tap.moment(name, details)

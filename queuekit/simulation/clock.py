@@ -46,6 +46,58 @@ class VirtualClock:
         self.elapsed_ns = elapsed_ns
 
 
+class OwnClock(VirtualClock):
+    """The clock of one host: the world's, with an error of its own.
+
+    Its wall clock may be ahead or behind, and all of it may run too fast or too slow. What it has shown is
+    never taken back, but for a wall clock that is set.
+    """
+
+    def __init__(self, true: VirtualClock) -> None:
+        self._true = true
+        self._offset_ns = true.time_ns() - true.elapsed_ns
+        self.skew_ns = 0
+        "How far its wall clock is ahead."
+        self.rate = 1.0
+        "Seconds that it counts in a true one."
+        self._since_ns = self._shown_ns = true.elapsed_ns
+
+    @property
+    def elapsed_ns(self) -> int:  # type: ignore[override]
+        true_ns = self._true.elapsed_ns
+        if self.rate == 1.0:
+            return self._shown_ns + true_ns - self._since_ns
+        return self._shown_ns + round((true_ns - self._since_ns) * self.rate)
+
+    def time_ns(self) -> int:
+        return self._offset_ns + self.elapsed_ns + self.skew_ns
+
+    def time(self) -> float:
+        return self.time_ns() / NS
+
+    def set_skew(self, seconds: float) -> None:
+        """Let the wall clock be so far ahead of the true one, by its own count."""
+        self.skew_ns = round(seconds * NS)
+
+    def set_rate(self, rate: float) -> None:
+        """Count so many seconds in a true one from now on.
+
+        Raises:
+            SimulationError: it would stand still, or run backwards.
+        """
+        if not 0 < rate < 1_000:
+            raise SimulationError(
+                f"a clock that counts {rate!r} s in a second is none.\n"
+                "  drift=0.01 is one that gains 10 ms a second; it is above -1."
+            )
+        self._shown_ns, self._since_ns = self.elapsed_ns, self._true.elapsed_ns
+        self.rate = rate
+
+    def true_at(self, shown_ns: int) -> int:
+        """When, by the world's clock, this one shows that (monotonic nanoseconds)."""
+        return self._since_ns + round((shown_ns - self._shown_ns) / self.rate)
+
+
 def epoch_ns(moment: Moment) -> int:
     """A moment as nanoseconds since the epoch, exact to the microsecond.
 

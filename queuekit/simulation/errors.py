@@ -38,6 +38,10 @@ class RefusedInSimulation(SimulationError, OSError):  # noqa: N818 (says what ha
     """Something that would reach out of the simulation."""
 
 
+class ProcessDied(SimulationError):  # noqa: N818 (says what happened)
+    """A process died while somebody waited for what it did."""
+
+
 class ServersDisagree(SimulationError):  # noqa: N818 (says what happened)
     """The embedded Redis and a real one answered a command differently, or hold different things."""
 

@@ -23,6 +23,10 @@ _AFTER = {
 }
 
 
+BEGINNINGS = frozenset({"claimed", "abort requested", "aborted"})
+"Moments that can be the first to be seen of a job."
+
+
 @dataclass
 class Attempt:
     """One run of a job. Times are epoch milliseconds of the simulation's clock."""
@@ -113,6 +117,8 @@ class Journal:
         self.entries: list[Entry] = []
         self.ticks: list[Tick] = []
         self._current: dict[tuple[str, str], JobRecord] = {}
+        self._unannounced: dict[tuple[str, str], list[JobRecord]] = {}
+        "Jobs that were taken before whoever enqueued them knew that they were."
 
     def __iter__(self) -> Iterator[JobRecord]:
         return iter(self.records)
@@ -129,7 +135,7 @@ class Journal:
             self._enqueued(at_ms, queue, key, details)
         elif moment == "ticked":
             self._ticked(at_ms, queue, key, details)
-        elif record := self.find(queue, key):
+        elif record := self._life_of(queue, key, moment, at_ms, details):
             handler = getattr(self, f"_{moment.replace(' ', '_')}", None)
             if handler is not None:
                 handler(record, at_ms, details)
@@ -141,7 +147,30 @@ class Journal:
         if len(self.entries) < self.MAX_ENTRIES:
             self.entries.append(Entry(at_ms, moment, key, queue, details))
 
+    def _life_of(
+        self, queue: str, key: str, moment: str, at_ms: int, details: Mapping[str, Any]
+    ) -> JobRecord | None:
+        """The record that a moment belongs to.
+
+        A job may be claimed, and even end, before whoever enqueued it has heard that it was: then its
+        record begins here, and is completed when he has.
+        """
+        record = self.find(queue, key)
+        if moment not in BEGINNINGS or (record is not None and not record.finished):
+            return record
+        record = JobRecord(key, queue, details.get("function", "?"), {}, at_ms, at_ms)
+        self.records.append(record)
+        self._current[queue, key] = record
+        self._unannounced.setdefault((queue, key), []).append(record)
+        return record
+
     def _enqueued(self, at_ms: int, queue: str, key: str, details: Mapping[str, Any]) -> None:
+        early = self._unannounced.get((queue, key))
+        if early:
+            record = early.pop(0)
+            record.kwargs = details.get("kwargs") or {}
+            record.options = details.get("options") or {}
+            return
         record = JobRecord(
             key=key,
             queue=queue,

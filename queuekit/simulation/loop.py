@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from queuekit.simulation.chooser import Chooser
 from queuekit.simulation.clock import VirtualClock
 from queuekit.simulation.errors import RefusedInSimulation, SimulationError
-from queuekit.simulation.process import PROCESS
+from queuekit.simulation.process import PROCESS, Handlers
 from queuekit.simulation.threads import Batons
 from queuekit.simulation.trace import Trace
 from queuekit.simulation.turn import STEPS_PER_INSTANT, TurningLoop
@@ -68,7 +68,8 @@ class SimulatedLoop(TurningLoop):
         self.queuekit_environment: Environment | None = None
         self.unseen: list[dict[str, Any]] = []
         "What asyncio's exception handler was told: exceptions that nobody awaited."
-        self.signal_handlers: dict[int, tuple[Callable[..., object], tuple[Any, ...]]] = {}
+        self.signal_handlers: Handlers = {}
+        "Of code that belongs to no process."
         self.batons = Batons(self)
         self.begin_world(clock, trace=trace or Trace(), chooser=chooser or Chooser(0))
 
@@ -122,17 +123,25 @@ class SimulatedLoop(TurningLoop):
     def add_signal_handler(  # type: ignore[override]
         self, sig: int, callback: Callable[..., object], *args: Any
     ) -> None:
-        self.signal_handlers[sig] = (callback, args)
+        self._signal_handlers_here()[sig] = (callback, args)
 
     def remove_signal_handler(self, sig: int) -> bool:
-        return self.signal_handlers.pop(sig, None) is not None
+        return self._signal_handlers_here().pop(sig, None) is not None
+
+    def _signal_handlers_here(self) -> Handlers:
+        process = PROCESS.get()
+        return self.signal_handlers if process is None else process.signal_handlers
 
     def deliver_signal(self, sig: int) -> None:
-        """A simulated signal: its handler runs as a step."""
-        if sig not in self.signal_handlers:
+        """A simulated signal to all that have a handler, as Ctrl-C in a terminal; handlers run as steps."""
+        takers = [p for p in self.processes if p.alive and sig in p.signal_handlers]
+        if not takers and sig not in self.signal_handlers:
             raise SimulationError(f"signal {sig} has no handler in this simulation.")
-        callback, args = self.signal_handlers[sig]
-        self.call_soon(callback, *args)
+        for process in takers:
+            process.signal(sig)
+        if sig in self.signal_handlers:
+            callback, args = self.signal_handlers[sig]
+            self.call_soon(callback, *args)
 
     async def create_connection(  # type: ignore[override]
         self,
@@ -162,6 +171,9 @@ class SimulatedLoop(TurningLoop):
                 "  Connections live in a Simulation; use its fixture or its with block."
             )
         await asyncio.sleep(0)
+        process = PROCESS.get()
+        if process is not None:
+            await process.reach_network()
         protocol = protocol_factory()
         transport = self.network.connect(protocol, address)
         protocol.connection_made(transport)

@@ -13,8 +13,13 @@ from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from queuekit.simulation.clock import OwnClock
+from queuekit.simulation.observe import Hop
+from queuekit.simulation.scope import OWN_CLOCK
+
 if TYPE_CHECKING:
     from queuekit.simulation.loop import SimulatedLoop
+    from queuekit.simulation.seams import Lane
     from queuekit.simulation.timers import Timer
     from queuekit.simulation.wire import Wire
 
@@ -23,12 +28,15 @@ T = TypeVar("T")
 PROCESS: ContextVar[Process | None] = ContextVar("queuekit_process", default=None)
 "The process whose code runs."
 
+Handlers = dict[int, tuple[Callable[..., object], tuple[Any, ...]]]
+"Of signals, by their numbers: a function and its arguments."
+
 UNWIND_ROUNDS = 20
 "How often a coroutine of a dead process is closed that waits for something in its `finally`."
 
 
 class Process:
-    """A process of a simulation.
+    """A process of a simulation, from its start to its end.
 
     Args:
         loop: the world's loop.
@@ -40,13 +48,26 @@ class Process:
         self.id = f"{name}#{len(loop.processes) + 1}"
         "The name, made unique."
         self.alive = True
-        self._loop = loop
+        self.stands_still = False
+        "Whether it takes no step: it is paused, or dead."
+        self.cut_off: frozenset[str] = frozenset()
+        "Directions in which the network carries nothing of it."
+        self.stalled: list[Lane] = []
+        "The lanes in which something waits for the network."
+        self.clock = OwnClock(loop.clock)
+        self.signal_handlers: Handlers = {}
+        self.at_death: list[Callable[[], None]] = []
+        self.loop = loop
         self._context = copy_context()
         self._context.run(PROCESS.set, self)
+        self._context.run(OWN_CLOCK.set, self.clock)
         self._tasks: dict[asyncio.Task[Any], None] = {}
         self._prune_at = 64
         self._timers: list[Timer] = []
         self._wires: list[Wire] = []
+        self._put_off: list[asyncio.Handle] = []
+        self._at_heal: list[Callable[[], None]] = []
+        self._waiting_for_network: list[asyncio.Future[None]] = []
         loop.processes.append(self)
 
     def run(self, function: Callable[..., T], /, *arguments: Any, **keywords: Any) -> T:
@@ -73,20 +94,103 @@ class Process:
         if not self.alive:
             return
         self.alive = False
-        if self._loop.tap is not None:
-            self._loop.tap.killed(self)
-        self._timers = self._loop.take_timers(self)
-        network = self._loop.network
+        self.stands_still = True
+        self._put_off.clear()
+        if self.loop.tap is not None:
+            self.loop.tap.killed(self)
+        self._timers = self.loop.take_timers(self)
+        network = self.loop.network
         for wire in list(network.wires) if network is not None else ():
             if wire.process is self:
                 wire.drop()
                 self._wires.append(wire)
+        for mourn in self.at_death:
+            mourn()
+
+    def signal(self, number: int) -> None:
+        """Deliver a signal: its handler runs as a step; without one the process dies, as by default."""
+        if not self.alive:
+            return
+        handler = self.signal_handlers.get(number)
+        if handler is None:
+            self.kill()
+            return
+        callback, arguments = handler
+        self.loop.call_soon(callback, *arguments, context=self._context.copy())
+
+    # -- standing still
+
+    def pause(self) -> None:
+        """Take no further step, as by SIGSTOP. What it has sent arrives; what it is sent waits."""
+        if self.alive and not self.stands_still:
+            self.stands_still = True
+            self._disturbed("paused")
+
+    def resume(self) -> None:
+        """Go on, with all that has become due or has arrived meanwhile, in its order."""
+        if not self.alive or not self.stands_still:
+            return
+        self.stands_still = False
+        put_off, self._put_off = self._put_off, []
+        self.loop.resume(put_off)
+
+    def passes(self, handle: asyncio.Handle) -> bool:
+        """Whether a step of it is taken although it stands still; one that is not is kept for later."""
+        arguments: Any = handle._args
+        sent = (
+            bool(arguments)
+            and isinstance(arguments[0], Hop)
+            and arguments[0].direction == "request"
+        )
+        if sent and self.alive:
+            return True
+        if self.alive:
+            self._put_off.append(handle)
+        return False
+
+    # -- being cut off
+
+    def partition(self, directions: frozenset[str]) -> None:
+        """Let the network carry nothing of it in these directions (`request`, `reply`)."""
+        self.cut_off = directions
+        self._disturbed("partitioned")
+
+    def heal(self) -> None:
+        """Let the network carry again: what waited arrives, and ends that were closed are found closed."""
+        if not self.cut_off:
+            return
+        self.cut_off = frozenset()
+        stalled, self.stalled = self.stalled, []
+        for lane in stalled:
+            self.loop.let_through(lane)
+        at_heal, self._at_heal = self._at_heal, []
+        for find_out in at_heal:
+            self.loop.call_soon(find_out, context=self.loop.server_context())
+        waiting, self._waiting_for_network = self._waiting_for_network, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    def when_healed(self, find_out: Callable[[], None]) -> None:
+        """Called by the network: the other end hears of this when it can."""
+        self._at_heal.append(find_out)
+
+    async def reach_network(self) -> None:
+        """Wait until a new connection can be made."""
+        while self.cut_off:
+            future = self.loop.create_future()
+            self._waiting_for_network.append(future)
+            await future
+
+    def _disturbed(self, how: str) -> None:
+        if self.loop.tap is not None:
+            self.loop.tap.disturbed(f"{self.id} is {how}")
 
     async def die(self) -> NoReturn:
         """Kill the process from within: nothing behind this is ever executed."""
         self.kill()
         while True:
-            await self._loop.create_future()
+            await self.loop.create_future()
 
     def unwind(self) -> None:
         """At the end of the world: take down what a dead process left, with all its effects cut off."""

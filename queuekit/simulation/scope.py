@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from queuekit.simulation.clock import VirtualClock
+    from queuekit.simulation.clock import OwnClock, VirtualClock
     from queuekit.simulation.loop import SimulatedLoop
     from queuekit.simulation.threads import Baton
 
@@ -32,7 +33,13 @@ def current_loop() -> SimulatedLoop | None:
     return STATE.baton.loop if STATE.baton is not None else None
 
 
+OWN_CLOCK: ContextVar[OwnClock | None] = ContextVar("queuekit_own_clock", default=None)
+"The clock of the host whose code runs: a simulated process, or the server. None: the world's own."
+
+
 def current_clock() -> VirtualClock | None:
     """The virtual clock of this code, or None: its time is real."""
     loop = current_loop()
-    return loop.simulated_clock if loop is not None else None
+    if loop is None:
+        return None
+    return OWN_CLOCK.get() or loop.simulated_clock

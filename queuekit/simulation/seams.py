@@ -8,15 +8,22 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextvars import Context
+from contextvars import Context, copy_context
 from functools import partial
+from typing import Any, TypeVar
 
 from queuekit.simulation.chooser import Chooser
-from queuekit.simulation.clock import VirtualClock
+from queuekit.simulation.clock import OwnClock, VirtualClock
 from queuekit.simulation.observe import Draw, Event, Hold, Hop, Moment, Observer
 from queuekit.simulation.process import PROCESS, Process, is_dead
+from queuekit.simulation.scope import OWN_CLOCK
 from queuekit.simulation.tap import Tap
 from queuekit.simulation.trace import Trace
+
+T = TypeVar("T")
+
+Lane = tuple[int, str]
+"A connection and a direction: what goes that way keeps its order."
 
 
 class ObservedLoop(asyncio.BaseEventLoop):
@@ -24,7 +31,7 @@ class ObservedLoop(asyncio.BaseEventLoop):
 
     def __init__(self) -> None:
         super().__init__()
-        self._held_lanes: dict[tuple[int, str], deque[Callable[[], None]]] = {}
+        self._held_lanes: dict[Lane, deque[tuple[Callable[[], None], Context]]] = {}
 
     def begin_world(self, clock: VirtualClock, *, trace: Trace, chooser: Chooser) -> None:
         """Go on with another world: its clock continues this loop's monotonic time."""
@@ -40,6 +47,8 @@ class ObservedLoop(asyncio.BaseEventLoop):
         "Who listens in on this world."
         self._holds: dict[Hold, None] = {}
         self.processes: list[Process] = []
+        self.server_clock = OwnClock(self.clock)
+        "The clock that decides: scripts are told its time when they arrive."
         self._world_began_ns = clock.elapsed_ns
 
     def _now_us(self) -> int:
@@ -97,32 +106,65 @@ class ObservedLoop(asyncio.BaseEventLoop):
         """
         self.call_soon(self._arrive, hop, deliver, traced, context=context)
 
+    def in_no_process(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call a function as the test itself would, whoever asks for it."""
+        return self.server_context().run(function, *arguments)
+
+    def server_context(self) -> Context:
+        """The context of what the server does: nobody's, by its own clock."""
+        context = copy_context()
+        context.run(PROCESS.set, None)
+        context.run(OWN_CLOCK.set, self.server_clock)
+        return context
+
     def _arrive(self, hop: Hop, deliver: Callable[[], None], traced: bool) -> None:
         lane = (hop.connection, hop.direction)
         if lane in self._held_lanes:
-            self._held_lanes[lane].append(lambda: self._arrive(hop, deliver, traced))
+            self._wait_in(lane, hop, deliver, traced)
+            return
+        process = PROCESS.get()
+        if process is not None and hop.direction in process.cut_off:
+            self._held_lanes[lane] = deque()
+            self._wait_in(lane, hop, deliver, traced)
+            process.stalled.append(lane)
             return
         hold = self._show(hop) if self.observers else None
-        if is_dead(PROCESS.get()):
+        if is_dead(process):
             return
         if hold is not None:
             self._held_lanes[lane] = deque()
-            hold.catch(lambda: self._release_lane(lane, hop, deliver, traced))
+            context = copy_context()
+            hold.catch(lambda: self._release_lane(lane, hop, deliver, traced, context))
             return
         self._deliver(hop, deliver, traced)
 
+    def _wait_in(self, lane: Lane, hop: Hop, deliver: Callable[[], None], traced: bool) -> None:
+        self._held_lanes[lane].append((partial(self._arrive, hop, deliver, traced), copy_context()))
+
     def _release_lane(
-        self, lane: tuple[int, str], hop: Hop, deliver: Callable[[], None], traced: bool
+        self, lane: Lane, hop: Hop, deliver: Callable[[], None], traced: bool, context: Context
     ) -> None:
-        waiting_behind = self._held_lanes.pop(lane)
-        self.call_soon(self._deliver, hop, deliver, traced)
-        for arrive in waiting_behind:
-            self.call_soon(arrive)
+        self.call_soon(self._deliver, hop, deliver, traced, context=context)
+        self.let_through(lane)
+
+    def let_through(self, lane: Lane) -> None:
+        """What waits in a lane arrives, in its order."""
+        for arrive, context in self._held_lanes.pop(lane):
+            self.call_soon(arrive, context=context)
 
     def _deliver(self, hop: Hop, deliver: Callable[[], None], traced: bool) -> None:
         if traced:
             self.trace.hop(self._now_us(), hop.connection, hop.direction, hop.words)
-        deliver()
+        if hop.direction == "reply":
+            deliver()
+            return
+        # The server's doing is nobody's, and follows its own clock; what it sets off inherits that.
+        process, clock = PROCESS.set(None), OWN_CLOCK.set(self.server_clock)
+        try:
+            deliver()
+        finally:
+            PROCESS.reset(process)
+            OWN_CLOCK.reset(clock)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import Context
 from typing import Any
 
@@ -20,6 +20,8 @@ from queuekit.simulation.errors import (
 )
 from queuekit.simulation.observe import Step
 from queuekit.simulation.process import PROCESS, Process, is_dead
+from queuekit.simulation.schedule import Pool, Schedule, actor_of
+from queuekit.simulation.scope import OWN_CLOCK
 from queuekit.simulation.seams import ObservedLoop
 from queuekit.simulation.timers import Timer, Timers, grains_after, grains_at
 from queuekit.simulation.trace import Trace
@@ -48,6 +50,8 @@ class TurningLoop(ObservedLoop):
         self.fatal: SimulationError | None = None
         "What ends the world at its next step."
         self.steps_per_instant = steps_per_instant
+        self.pool: Pool | None = None
+        "What is ready, if steps are not taken first in first out."
         self._timers = Timers()
         self._settling: list[tuple[int, int, asyncio.Future[None]]] = []
         self._born = 0
@@ -57,6 +61,7 @@ class TurningLoop(ObservedLoop):
 
     def begin_world(self, clock: VirtualClock, *, trace: Trace, chooser: Chooser) -> None:
         super().begin_world(clock, trace=trace, chooser=chooser)
+        self.take_steps_by(None)
         self.at_instants_end: list[Callable[[int], None]] = []
         "Called when all of an instant is done, before time goes to the one that is given (elapsed ns)."
         self._wait_began_ns = self.clock.elapsed_ns
@@ -64,7 +69,7 @@ class TurningLoop(ObservedLoop):
     # -- time
 
     def time(self) -> float:
-        return self.clock.elapsed_ns / NS
+        return (OWN_CLOCK.get() or self.clock).elapsed_ns / NS
 
     def call_later(  # type: ignore[override]
         self,
@@ -73,6 +78,9 @@ class TurningLoop(ObservedLoop):
         *args: Any,
         context: Context | None = None,
     ) -> Timer:
+        own = OWN_CLOCK.get()
+        if own is not None and own.rate != 1.0:
+            delay /= own.rate
         return self._add_timer(self.clock.elapsed_ns + grains_after(delay), callback, args, context)
 
     def call_at(  # type: ignore[override]
@@ -82,7 +90,11 @@ class TurningLoop(ObservedLoop):
         *args: Any,
         context: Context | None = None,
     ) -> Timer:
-        return self._add_timer(grains_at(when), callback, args, context)
+        when_ns = grains_at(when)
+        own = OWN_CLOCK.get()
+        if own is not None:
+            when_ns = own.true_at(when_ns)
+        return self._add_timer(when_ns, callback, args, context)
 
     def _add_timer(
         self,
@@ -98,6 +110,10 @@ class TurningLoop(ObservedLoop):
 
     def _timer_handle_cancelled(self, handle: Timer) -> None:
         self._timers.cancelled(handle)
+
+    def resume(self, handles: Iterable[asyncio.Handle]) -> None:
+        """Take these steps, which were put off."""
+        self._ready.extend(handles)
 
     def take_timers(self, process: Process) -> list[Timer]:
         """Take out the timers of a process that is killed."""
@@ -122,9 +138,18 @@ class TurningLoop(ObservedLoop):
 
     # -- one turn
 
+    def take_steps_by(self, schedule: Schedule | None) -> None:
+        """Take steps by a schedule from now on; None is first in first out."""
+        if self.pool is not None:
+            self._ready.extend(self.pool.take_all())
+        self.pool = None if schedule is None else Pool(schedule)
+
     def _run_once(self) -> None:
         if self.fatal is not None:
             raise self.fatal
+        if self.pool is not None:
+            self._run_pool(self.pool)
+            return
         ready = self._ready
         now_ns = self.clock.elapsed_ns
         next_ns = self._timers.next_ns()
@@ -134,6 +159,28 @@ class TurningLoop(ObservedLoop):
             self._move()
         for _ in range(len(ready)):
             handle = ready.popleft()
+            if not handle.cancelled():
+                self._step(handle)
+
+    def _run_pool(self, pool: Pool) -> None:
+        """Run the plain callbacks, then one step of those that a schedule chooses from."""
+        ready = self._ready
+        next_ns = self._timers.next_ns()
+        if next_ns is not None and next_ns <= self.clock.elapsed_ns:
+            ready.extend(self._timers.pop_due(self.clock.elapsed_ns))
+        elif not ready and not pool and not self._stopping:  # type: ignore[attr-defined]
+            self._move()
+        while ready:
+            handle = ready.popleft()
+            if handle.cancelled():
+                continue
+            actor = actor_of(handle)
+            if actor is None:
+                self._step(handle)
+            else:
+                pool.add(actor, handle)
+        if pool and not self._stopping:  # type: ignore[attr-defined]
+            handle = pool.take()
             if not handle.cancelled():
                 self._step(handle)
 
@@ -161,11 +208,13 @@ class TurningLoop(ObservedLoop):
             self.clock.move_to(elapsed_ns)
             self._instant_steps = 0
             self._turning.clear()
+            if self.pool is not None:
+                self.pool.schedule.instant()
             self.trace.time(self._now_us())
 
     def _step(self, handle: asyncio.Handle) -> None:
         process = _process_of(handle)
-        if is_dead(process):
+        if process is not None and process.stands_still and not process.passes(handle):
             return
         task = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]
         if isinstance(task, asyncio.Task):

@@ -189,8 +189,10 @@ def install() -> None:
         )
     if _freeze is not None:
         return
-    api.fake_time = _timefunction("fake_time", api.real_time, VirtualClock.time)
-    api.fake_time_ns = _timefunction("fake_time_ns", api.real_time_ns, VirtualClock.time_ns)
+    api.fake_time = _timefunction("fake_time", api.real_time, lambda clock: clock.time())
+    api.fake_time_ns = _timefunction(
+        "fake_time_ns", api.real_time_ns, lambda clock: clock.time_ns()
+    )
     for kind in ("monotonic", "perf_counter"):
         real, real_ns = getattr(api, f"real_{kind}"), getattr(api, f"real_{kind}_ns")
         setattr(api, f"fake_{kind}", _timefunction(f"fake_{kind}", real, VirtualClock.monotonic))

@@ -17,11 +17,13 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any, Protocol
 
+from queuekit.simulation.clock import VirtualClock
 from queuekit.simulation.errors import RefusedInSimulation
 from queuekit.simulation.observe import Hop
 from queuekit.simulation.process import PROCESS
 from queuekit.simulation.resp import NotRedisError, Splitter, text
 from queuekit.simulation.tap import Tap
+from queuekit.store.scripts import CLOCK_MARK
 
 HANDSHAKES = frozenset({b"HELLO", b"CLIENT", b"INFO", b"AUTH"})
 "Commands that differ with versions of client and server, or hold secrets: not in the trace."
@@ -79,6 +81,8 @@ class Scripts:
 
     def __init__(self) -> None:
         self._names: dict[bytes, str] = {}
+        self._told_time: set[bytes] = set()
+        "Those whose first argument is the server's time."
 
     def learn(self, command: list[bytes]) -> bytes | None:
         """Take in EVAL and SCRIPT LOAD; the SHA-1 of the script that it brings, if it does."""
@@ -91,10 +95,21 @@ class Scripts:
         if source is None:
             return None
         sha = hashlib.sha1(source, usedforsecurity=False).hexdigest().encode()
-        first = source.split(b"\n", 1)[0]
+        first, *rest = source.split(b"\n", 2)
+        if CLOCK_MARK.encode() in rest[:1]:
+            self._told_time.add(sha)
         named = first.startswith(b"-- name: ")
         self._names[sha] = first[9:].decode("utf-8", "replace").strip() if named else "script"
         return sha
+
+    def tell_time(self, command: list[bytes], clock: VirtualClock) -> None:
+        """Put the server's time into a call of a script that is told it: its first argument."""
+        if (
+            command[0].upper() in (b"EVALSHA", b"EVALSHA_RO")
+            and command[1].lower() in self._told_time
+        ):
+            at = 3 + int(command[2])
+            command[at] = b"%d" % (clock.time_ns() // 1_000_000)
 
     def words(self, command: list[bytes]) -> tuple[str, ...]:
         """A command as the trace shows it."""
@@ -174,12 +189,14 @@ class Wire(asyncio.Transport):
         self.write(b"".join(list_of_data))
 
     def _request(self, command: list[bytes]) -> None:
-        if self._closed or self.peer is None:
+        if self.peer is None:
             return
         granted = without_credentials(command)
         if granted is None:
             self.reply(b"+OK\r\n", b"OK", traced=False)
         else:
+            if self._hop is not None:
+                self._network.scripts.tell_time(granted, self._loop.server_clock)  # type: ignore[attr-defined]
             self._executing = granted
             self.peer.execute(granted)
             self._executing = None
@@ -234,9 +251,16 @@ class Wire(asyncio.Transport):
         self._network.wires.remove(self)
         if self._hop is not None and (tap := self._tap) is not None:
             tap.closed(self)
-        if self.peer is not None:
-            self.peer.close()
+        if self.process is not None and self.process.cut_off:
+            self.process.when_healed(self._hang_up)  # half open: the server hears nothing of it
+        else:
+            self._hang_up()
         return True
+
+    def _hang_up(self) -> None:
+        if self.peer is not None:
+            peer, self.peer = self.peer, None
+            peer.close()
 
     def cut(self, error: Exception | None = None) -> None:
         """The network drops the connection: the client sees it reset."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import inspect
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -17,7 +17,7 @@ from queuekit.simulation import diagnosis
 from queuekit.simulation.ambient import SimulatedEnvironment
 from queuekit.simulation.assertions import Assertions
 from queuekit.simulation.backends import Backend, require_testing_extra, resolve
-from queuekit.simulation.chooser import Chooser
+from queuekit.simulation.chooser import Chooser, Deviation
 from queuekit.simulation.clock import EPOCH, Moment, VirtualClock, epoch_ns
 from queuekit.simulation.effects import Effects
 from queuekit.simulation.errors import ServersDisagree, SimulationError
@@ -25,6 +25,8 @@ from queuekit.simulation.invariants import Invariants
 from queuekit.simulation.journal import JobRecord, Journal
 from queuekit.simulation.loop import SimulatedLoop
 from queuekit.simulation.observe import Observer
+from queuekit.simulation.processes import SimulatedProcess, SimulatedWorker
+from queuekit.simulation.schedule import schedule_of
 from queuekit.simulation.trace import Trace
 from queuekit.store.connection import close_all
 from queuekit.worker import Worker
@@ -62,6 +64,10 @@ class Simulation(Assertions):
         backend: "fakeredis", the URL of a real server whose database is empty, "server" (one is
             started for the purpose), or "both" (the two are compared, command by command).
         jitter: "upper" pins each jittered delay to its upper bound; "full" draws it, by the seed.
+        schedule: which of the ready steps is next: "fifo", or an adversary by the seed, "random" or
+            "pct" (see `schedule.py`).
+        choices: the tape of an earlier run (`simulation.chooser.tape`), whose decisions are taken again;
+            then the seed decides nothing but ids and `random`.
         loop: the simulated loop of an earlier world to go on with; time never runs backwards on it.
         steps_per_instant: more steps than this without time moving are taken for a livelock.
         flush: empty the database of a real server given by URL, instead of refusing one with keys.
@@ -77,6 +83,8 @@ class Simulation(Assertions):
         start: Moment = DEFAULT_START,
         backend: str | Backend = "fakeredis",
         jitter: str = "upper",
+        schedule: str = "fifo",
+        choices: Iterable[Deviation] | None = None,
         loop: SimulatedLoop | None = None,
         steps_per_instant: int = 200_000,
         flush: bool = False,
@@ -87,19 +95,21 @@ class Simulation(Assertions):
         self.start = start
         self.journal = Journal()
         self.trace = Trace()
-        self.chooser = Chooser(seed)
+        self.chooser = Chooser(seed, choices)
         self.effects = Effects(self)
         self.reached: Counter[str] = Counter()
         "How often each label was reached; see `reach`."
         self._invariants = Invariants(self)
         if jitter == "full":
-            self.chooser.drawn_sites.add("jitter")
+            self.chooser.draw(["jitter"])
+        self._schedule = schedule_of(schedule, self.chooser)
         self._backend = resolve(backend, flush=flush)
         self._given_loop = loop
         self._steps_per_instant = steps_per_instant
         self._exit = contextlib.ExitStack()
         self._loop: SimulatedLoop | None = None
         self._workers: list[SimulatedWorker] = []
+        self._processes: list[SimulatedProcess] = []
         self._queues: dict[str, Queue] = {}
         self._counted: set[int] = set()
         "The records that a `drain` has counted; the journal keeps them all alive."
@@ -117,6 +127,7 @@ class Simulation(Assertions):
             self.clock = self._loop.clock
             self.environment = SimulatedEnvironment(self)
             self._loop.queuekit_environment = self.environment
+            self._loop.take_steps_by(self._schedule)
             stack.callback(setattr, self._loop, "queuekit_environment", None)
             stack.enter_context(use(self.environment))  # for sync code, where no loop runs
             stack.enter_context(entropy.seeded(self.seed))
@@ -156,8 +167,12 @@ class Simulation(Assertions):
             Trace()
         )  # the world's own trace ends here: how it is taken down is not part of it
         loop.release_all()
+        loop.take_steps_by(None)
         if isinstance(loop.fatal, ServersDisagree):
             loop.fatal = None  # told; both servers still answer those who take leave
+        for process in loop.processes:
+            process.heal()
+            process.resume()
         if loop.is_running():
             return  # it belongs to somebody who goes on with it
         dead = [process for process in loop.processes if not process.alive]
@@ -211,15 +226,17 @@ class Simulation(Assertions):
         *,
         worker: Worker[Any] | None = None,
         settings: SettingsDict | None = None,
+        name: str | None = None,
         **options: Any,
     ) -> SimulatedWorker:
-        """Start a worker in this world.
+        """Start a worker in this world, in a process of its own.
 
         Args:
             functions: its tasks; further options as for `Worker` (its queue is `simulation.queue`
                 unless `queue=` says otherwise).
             worker: one that the application has built.
             settings: the arguments of a `Worker`, as the application keeps them.
+            name: of its process (default worker-1, worker-2, ...).
         """
         if worker is None:
             given: dict[str, Any] = dict(settings or {})
@@ -228,13 +245,43 @@ class Simulation(Assertions):
                 arguments["functions"] = functions
             arguments.setdefault("functions", [])
             worker = Worker(**arguments)
-        handle = SimulatedWorker(self, worker)
+        number = len(self._workers) + 1
+        handle = SimulatedWorker(self, worker, name or f"worker-{number}")
         self._workers.append(handle)
+        self._processes.append(handle)
         return handle
+
+    def process(
+        self, name: str, main: Callable[[], Coroutine[Any, Any, object]] | None = None
+    ) -> SimulatedProcess:
+        """Start another process in this world: a web server, a script, a client.
+
+        Args:
+            name: for whoever reads.
+            main: an async function without arguments that it runs from now on, and again after a restart;
+                `run()` has it run others.
+        """
+        handle = SimulatedProcess(self, name, main)
+        self._processes.append(handle)
+        return handle
+
+    def processes(self) -> list[SimulatedProcess]:
+        """Those that were started in this world, workers among them."""
+        return list(self._processes)
 
     def workers(self) -> list[SimulatedWorker]:
         """Those that were started in this world."""
         return list(self._workers)
+
+    def choose(self, name: str, n: int) -> int:
+        """A choice of the story's own, one of 0 to n - 1: how many jobs, how long one takes.
+
+        0, unless the world explores or replays; let it be the least there is, since a failure is
+        reduced towards it.
+        """
+        if n < 1:
+            raise SimulationError(f"choose({name!r}, {n!r}): there must be one choice at least.")
+        return self.chooser.pick(f"choose:{name}", n)
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Show every step, hop, draw and moment to an observer; it may hold them (see `Hold`).
@@ -407,39 +454,6 @@ class Simulation(Assertions):
                 f"  The latest keys are: {known}."
             )
         return record
-
-
-class SimulatedWorker:
-    """A worker of a simulation, with the task in which it runs."""
-
-    def __init__(self, simulation: Simulation, worker: Worker[Any]) -> None:
-        self.worker = worker
-        self._task = simulation.loop.create_task(
-            worker.start(), name=f"worker-{len(simulation.workers()) + 1}"
-        )
-
-    @property
-    def running(self) -> bool:
-        """Whether it has not ended."""
-        return not self._task.done()
-
-    async def stop(self) -> None:
-        """Stop it as a deploy does, and wait until it has ended."""
-        if not self.worker.id:  # it has not had its first step yet
-            await asyncio.sleep(0)
-        await self.worker.stop()
-        await asyncio.wait([self._task])
-
-    def cancel(self) -> None:
-        """Cancel its task, as the end of an application's own loop does."""
-        self._task.cancel()
-
-    async def wait(self) -> None:
-        """Wait until it ends by itself (burst mode); raises what it raised."""
-        await self._task
-
-    def __repr__(self) -> str:
-        return f"SimulatedWorker<{self.worker!r}, {'running' if self.running else 'ended'}>"
 
 
 __all__ = ["SimulatedWorker", "Simulation"]

@@ -8,8 +8,9 @@ from functools import cache
 from importlib import resources
 
 CLOCK_MARK = "-- queuekit: no expiry when given now"
-"""Second line of every script. The simulation's relay reads it: it lets no foreign script set a
-server-side expiry, since a real server's clock is not the test's."""
+"""Second line of every script, whose first argument is `now`. A simulation reads it: it fills in its
+server's time when the script arrives; and it lets no foreign script set a server-side expiry, since a real
+server's clock is not the test's."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from queuekit import CronJob, Queue
+from queuekit import CronJob, Queue, Status
 from queuekit.simulation import (
     Draw,
     Hold,
@@ -147,7 +147,7 @@ def test_random_urandom_secrets_and_uuids_follow_the_seed():
 
 async def test_an_observer_sees_steps_hops_draws_and_moments_of_a_job(simulation):
     seen = []
-    simulation.chooser.drawn_sites.add("jitter")
+    simulation.chooser.draw(["jitter"])
     stop = simulation.observe(seen.append)
     simulation.worker([flaky])
     job = await simulation.queue.enqueue("flaky", n=1, retries=9, retry_delay=1, retry_backoff=True)
@@ -370,3 +370,31 @@ def test_a_queue_that_a_test_drops_takes_no_open_connection_along(each_backend):
         simulation.run(use())
         gc.collect()  # an open connection that is collected complains, which fails the test
     gc.collect()
+
+
+async def at_once(ctx, *, n):
+    return "done"
+
+
+async def test_a_job_that_ends_before_its_client_hears_of_it_has_one_record(simulation):
+    hold = Hold()
+    simulation.observe(
+        lambda event: (
+            hold
+            if isinstance(event, Hop) and event.words[:1] == ("[[new 1893456000000 0]]",)
+            else None
+        )
+    )
+    simulation.worker([at_once])
+    enqueuing = asyncio.create_task(simulation.queue.enqueue("at_once", key="early", n=4))
+    await simulation.run_until_idle()
+    assert hold.reached
+    assert simulation.journal.find("default", "early").status is Status.COMPLETE
+    hold.release()
+    await enqueuing
+    await simulation.drain()
+    [record] = simulation.journal.records
+    assert (record.status, record.result, record.kwargs) == (Status.COMPLETE, "done", {"n": 4})
+    await simulation.queue.enqueue("at_once", key="early", n=5)
+    await simulation.drain()
+    assert [record.status for record in simulation.journal] == [Status.COMPLETE] * 2

@@ -1,0 +1,264 @@
+"""The processes of a simulation, as a test handles them."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import signal
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from queuekit.simulation.errors import ProcessDied, SimulationError
+from queuekit.simulation.process import PROCESS, Process
+
+if TYPE_CHECKING:
+    from queuekit.simulation.world import Simulation
+    from queuekit.worker import Worker
+
+T = TypeVar("T")
+Direction = Literal["both", "requests", "replies"]
+
+_DIRECTIONS = {
+    "both": frozenset({"request", "reply"}),
+    "requests": frozenset({"request"}),
+    "replies": frozenset({"reply"}),
+}
+
+
+class SimulatedProcess:
+    """A process: tasks, threads, clocks and connections to Redis of its own.
+
+    Args:
+        simulation: its world.
+        name: for whoever reads; each start of it has an `id` besides.
+        main: an async function without arguments that it runs from its start, and again after a restart.
+    """
+
+    def __init__(
+        self,
+        simulation: Simulation,
+        name: str,
+        main: Callable[[], Coroutine[Any, Any, object]] | None = None,
+    ) -> None:
+        self.name = name
+        self._simulation = simulation
+        self._main = main
+        self._task: asyncio.Task[object] | None = None
+        self._skew_s = 0.0
+        self._drift = 0.0
+        self.process = self._process_to_begin_in()
+        self._begin()
+
+    def _process_to_begin_in(self) -> Process:
+        loop = self._simulation.loop
+        return loop.in_no_process(Process, loop, self.name)
+
+    def _begin(self) -> None:
+        self.process.clock.set_skew(self._skew_s)
+        self.process.clock.set_rate(1 + self._drift)
+        if self._main is not None:
+            self._task = self.process.run(self._run_main, self._main)
+
+    def _run_main(self, main: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
+        return self._simulation.loop.create_task(main(), name=self.name)
+
+    @property
+    def id(self) -> str:
+        """Of its latest start: the name, made unique. Observers see it in steps and hops."""
+        return self.process.id
+
+    @property
+    def alive(self) -> bool:
+        """Whether it was not killed, nor has died of a signal."""
+        return self.process.alive
+
+    @property
+    def running(self) -> bool:
+        """Whether its main function has not ended."""
+        return self.alive and self._task is not None and not self._task.done()
+
+    @property
+    def paused(self) -> bool:
+        """Whether it stands still, alive."""
+        return self.alive and self.process.stands_still
+
+    @property
+    def partitioned(self) -> bool:
+        """Whether the network does not carry all of its traffic."""
+        return bool(self.process.cut_off)
+
+    # -- code in it
+
+    async def run(self, function: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> Any:
+        """Run a function in this process, sync or async, and give its result.
+
+        Raises:
+            ProcessDied: the process died before the function ended, or is dead already.
+        """
+        if not self.alive:
+            raise ProcessDied(f"{self.id} is dead; restart() starts it anew.")
+        loop, process = self._simulation.loop, self.process
+        done: asyncio.Future[None] = loop.create_future()
+
+        def over(*_: object) -> None:
+            if not done.done():
+                done.set_result(None)
+
+        async def called() -> Any:
+            result = function(*arguments, **keywords)
+            return await result if inspect.isawaitable(result) else result
+
+        name = f"{self.name}: {getattr(function, '__name__', 'function')}"
+        task = process.run(loop.create_task, called(), name=name)
+        task.add_done_callback(over)
+        process.at_death.append(over)
+        try:
+            await done
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        finally:
+            process.at_death.remove(over)
+        if not task.done():
+            raise ProcessDied(f"{process.id} died while it ran {name!r}.")
+        return task.result()
+
+    # -- what happens to it
+
+    def kill(self) -> None:
+        """End it as SIGKILL does: no `finally` runs, and not one more command is sent."""
+        self.process.kill()
+
+    def terminate(self) -> None:
+        """Send it a (simulated) SIGTERM: its handler runs as a step; without one it dies.
+
+        A worker stops: it takes no new jobs, and ends or hands back those that run.
+        """
+        self.process.signal(signal.SIGTERM)
+
+    def pause(self, seconds: float | None = None) -> None:
+        """Let it stand still, as SIGSTOP or a suspended machine does, until `resume()` or for so long.
+
+        What it has sent arrives; its timers, and what it is sent, wait. Its connections stay open.
+        """
+        self.process.pause()
+        self._later(seconds, self.process.resume)
+
+    def resume(self) -> None:
+        """Let it go on: all that has become due or has arrived meanwhile happens now."""
+        self.process.resume()
+
+    def partition(self, direction: Direction = "both", seconds: float | None = None) -> None:
+        """Cut it off from Redis, until `heal()` or for so long.
+
+        As with packets that are dropped: what is sent waits and arrives later; new connections hang; the
+        server does not hear that a client has given up, and keeps its end of the connection open.
+
+        Args:
+            direction: what does not arrive: its "requests", the "replies" to it, or "both".
+            seconds: how long; None is until `heal()`.
+
+        Raises:
+            SimulationError: there is no such direction.
+        """
+        if direction not in _DIRECTIONS:
+            raise SimulationError(
+                f"partition({direction!r}): there is no such direction.\n"
+                f"  It is one of {', '.join(map(repr, _DIRECTIONS))}."
+            )
+        self.process.partition(_DIRECTIONS[direction])
+        self._later(seconds, self.process.heal)
+
+    def heal(self) -> None:
+        """Join it to the network again: what waited arrives, in its order."""
+        self.process.heal()
+
+    def skew(self, seconds: float) -> None:
+        """Set its wall clock so far ahead of the true time (negative: behind). The server keeps its own."""
+        self._skew_s = seconds
+        self.process.clock.set_skew(seconds)
+        self._disturbed("has another wall clock")
+
+    def drift(self, rate: float) -> None:
+        """Let its clocks gain so many seconds in each from now on: 0.01 is 1 % fast.
+
+        Its timers follow its own monotonic clock, so they come early or late.
+        """
+        self.process.clock.set_rate(1 + rate)
+        self._drift = rate
+        self._disturbed("has a clock that drifts")
+
+    def restart(self) -> None:
+        """Kill it unless it is dead, and start it anew: its main function begins again."""
+        self.kill()
+        self.process = SimulatedProcess._process_to_begin_in(self)
+        self._begin()
+
+    def _later(self, seconds: float | None, function: Callable[[], None]) -> None:
+        if seconds is not None:
+            loop = self._simulation.loop
+            loop.call_later(seconds, function, context=loop.server_context())
+
+    def _disturbed(self, how: str) -> None:
+        if self._simulation.loop.tap is not None:
+            self._simulation.loop.tap.disturbed(f"{self.id} {how}")
+
+    def __repr__(self) -> str:
+        state = "paused" if self.paused else "alive" if self.alive else "dead"
+        return f"{type(self).__name__}<{self.id}, {state}>"
+
+
+class SimulatedWorker(SimulatedProcess):
+    """A process that runs a worker; or, if code of a process has started it, the worker in that one."""
+
+    def __init__(self, simulation: Simulation, worker: Worker[Any], name: str) -> None:
+        self.worker = worker
+        super().__init__(simulation, name, self._start)
+
+    def _process_to_begin_in(self) -> Process:
+        return PROCESS.get() or super()._process_to_begin_in()
+
+    def _start(self) -> Coroutine[Any, Any, None]:
+        return self.worker.start()
+
+    def restart(self) -> None:
+        """Kill it unless it is dead, and start a worker of the same settings."""
+        self.worker = self.worker.anew()
+        super().restart()
+
+    async def stop(self) -> None:
+        """Stop it as a deploy does, and wait until it has ended."""
+        if not self.worker.id:  # it has not had its first step yet
+            await asyncio.sleep(0)
+        await self.worker.stop()
+        await asyncio.wait([self._running()])
+
+    def cancel(self) -> None:
+        """Cancel its task, as the end of an application's own loop does."""
+        self._running().cancel()
+
+    async def wait(self) -> None:
+        """Wait until it ends by itself (burst mode); raises what it raised."""
+        await self._running()
+
+    def _running(self) -> asyncio.Task[object]:
+        assert self._task is not None
+        return self._task
+
+
+async def busy(seconds: float) -> None:
+    """Hold the event loop of the process that calls this for so long, as work of the processor does.
+
+    Raises:
+        SimulationError: the caller is in no process.
+    """
+    process = PROCESS.get()
+    if process is None:
+        raise SimulationError(
+            f"busy({seconds!r}) was called by the test itself, whose loop nobody shares.\n"
+            "  Call it in a task of a worker, or in what simulation.process(...).run() runs."
+        )
+    loop = asyncio.get_running_loop()
+    process.pause()
+    loop.call_later(seconds, process.resume, context=process.loop.server_context())
+    await asyncio.sleep(0)  # the step behind this one is put off until then
