@@ -141,7 +141,11 @@ class Faults:
         self.by_chance: (
             Callable[[Hop, Process | None], tuple[str, Mapping[str, Any]] | None] | None
         ) = None
-        "Asked at each hop of a process that nothing else has struck; see `swarm.py`."
+        "Asked at each hop of a process that nothing else has struck: a kind and its arguments."
+        self.by_chance_at_moments: (
+            Callable[[Moment, Process], tuple[str, Mapping[str, Any]] | None] | None
+        ) = None
+        "Asked at each moment that a process passes: a kind that strikes processes, and its arguments."
         self.struck: list[tuple[Strike, str]] = []
         "All that has fired, planned or not, with its words, in the order of happening."
         self.healed = False
@@ -218,6 +222,10 @@ class Faults:
                 continue
             if self._meets(fault, f"fault.{fault.kind}:{owner}:{moment.name}"):
                 self._strike(fault, f"{owner}: {moment.name}", process)
+        if self.by_chance_at_moments is not None and not self.healed and process is not None:
+            drawn = self.by_chance_at_moments(moment, process) if process.alive else None
+            if drawn is not None:
+                self._do(*drawn, f"{owner}: {moment.name}", process, None, None)
 
     def _meets(self, fault: Fault, site: str) -> bool:
         if fault.chance is not None:
