@@ -169,6 +169,15 @@ def _try_out(connection: type[Any], options: dict[str, Any]) -> None:
         ) from error
 
 
+_DRIVER: dict[str, Any] = {}
+"""What a connection tells of its client. redis-py 7 and 8 look their own version up in the package's metadata
+for each connection anew, which costs more than all else of it."""
+with contextlib.suppress(ImportError):
+    from redis.driver_info import DriverInfo
+
+    _DRIVER["driver_info"] = DriverInfo()
+
+
 def connection_options(given: dict[str, Any], *, keepalive: bool) -> dict[str, Any]:
     """Options of a connection of redis-py: what we set where nothing is given, and what is ours alone."""
     options: dict[str, Any] = {
@@ -180,6 +189,7 @@ def connection_options(given: dict[str, Any], *, keepalive: bool) -> dict[str, A
         "health_check_interval": 0,
         # Replies are read as they come in version 2 of the protocol, as bytes.
         "protocol": 2,
+        **_DRIVER,
         "decode_responses": False,
     }
     if keepalive:
