@@ -169,13 +169,13 @@ def _try_out(connection: type[Any], options: dict[str, Any]) -> None:
         ) from error
 
 
-_DRIVER: dict[str, Any] = {}
-"""What a connection tells of its client. redis-py 7 and 8 look their own version up in the package's metadata
-for each connection anew, which costs more than all else of it."""
-with contextlib.suppress(ImportError):
+try:
     from redis.driver_info import DriverInfo
-
-    _DRIVER["driver_info"] = DriverInfo()
+except ImportError:  # before redis-py 7
+    _DRIVER: dict[str, Any] = {}
+else:
+    # Left to itself, each connection reads redis-py's metadata anew, which costs more than all else of it.
+    _DRIVER = {"driver_info": DriverInfo()}
 
 
 def connection_options(given: dict[str, Any], *, keepalive: bool) -> dict[str, Any]:
