@@ -16,9 +16,9 @@ from queuekit.exploration import parallel, reduction
 from queuekit.exploration.errors import ExplorationFailed, Vacuous
 from queuekit.exploration.exhaustive import EVERY_RUNS, Lived, every_schedule
 from queuekit.exploration.failures import KEPT, Failure, Kept, in_words, relive
-from queuekit.exploration.twice import lives_again
 from queuekit.exploration.living import LIMIT_S, Plan, Run, Story, Terms, run_once
 from queuekit.exploration.swarm import anything, checked, drawn
+from queuekit.exploration.twice import lives_again
 from queuekit.simulation.chooser import Deviation
 from queuekit.simulation.errors import SimulationError
 from queuekit.simulation.schedule import SCHEDULES
@@ -318,7 +318,7 @@ def _told(failure: Failure, run: Run, reduced: reduction.Reduced, where: str) ->
     return (
         f"{in_words(breach)}\n\n"
         f"found by {where}: seed {failure.seed}, schedule {run.plan.schedule}; "
-        f"reduced from {before} deviations to {after} in {reduced.runs} runs\n\n"
+        f"reduced from {before} to {after} deviation(s) in {reduced.runs} runs\n\n"
         f"{failure.story}\n\n"
         f"token {failure.token}; to replay: {command}"
     )
@@ -326,7 +326,7 @@ def _told(failure: Failure, run: Run, reduced: reduction.Reduced, where: str) ->
 
 @contextmanager
 def _quick() -> Iterator[None]:
-    """What the application has made already is not collected again and again; the log says nothing by itself."""
+    """The collector leaves alone what was there before; warnings of each run are not printed."""
     silence = logging.NullHandler()  # or Python's last resort would print each warning of each run
     logger = logging.getLogger("queuekit")
     logger.addHandler(silence)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import traceback
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -155,13 +155,13 @@ class _Living:
         try:
             with simulation:
                 watch = Watch(simulation)
-                Swarm(simulation, plan.profile)
+                swarm = Swarm(simulation, plan.profile)
                 if plan.choices:
                     simulation.chooser.draw(["choose"])
                 for rule in terms.invariants:
                     simulation.invariant(rule)
                 teller = Teller(simulation) if tell else None
-                self._phases(simulation, watch)
+                self._phases(simulation, watch, swarm)
                 self._account(simulation)
                 if teller is not None:
                     run.story = teller.told([breach.job for breach in run.breaches[:1]])
@@ -177,10 +177,10 @@ class _Living:
         run.runs_of_jobs = sum(len(record.attempts) for record in simulation.journal)
         run.trace, run.lines = simulation.trace.digest(), simulation.trace.count
 
-    def _phases(self, simulation: Simulation, watch: Watch) -> None:
+    def _phases(self, simulation: Simulation, watch: Watch, swarm: Swarm) -> None:
         went = self._attempt(simulation, self._told)
         if went:
-            went = self._attempt(simulation, lambda world: self._live_out(world, watch))
+            went = self._attempt(simulation, lambda world: self._live_out(world, watch, swarm))
         if went and self._at_end is not None:
             self._attempt(simulation, self._end)
         self._judge(simulation, watch)
@@ -214,7 +214,7 @@ class _Living:
         if inspect.isawaitable(result):
             await result
 
-    async def _live_out(self, simulation: Simulation, watch: Watch) -> None:
+    async def _live_out(self, simulation: Simulation, watch: Watch, swarm: Swarm) -> None:
         """Go on until every job has ended that a worker is there for."""
         simulation.heal()
         limit = self._terms.limit
@@ -224,11 +224,11 @@ class _Living:
             return _unfinished(simulation, watch, end_ms) + _foreign(simulation, self._terms)
 
         try:
-            await simulation.run_until(lambda: not waiting(), limit=limit)
+            await simulation.run_until(lambda: not (swarm.leaving or waiting()), limit=limit)
         except (SimulationDeadlock, SimulationLivelock, VirtualTimeLimit):
             raise
         except SimulationError:
-            key = waiting()[0]
+            key = next(iter(waiting()), "")
             what = (
                 f"{key!r} has not ended within {limit:g} s of virtual time after all was healed.\n"
                 f"{diagnosis.idle(simulation)}"
@@ -368,5 +368,3 @@ def _start_ms(simulation: Simulation) -> int:
 
 def _now_s(simulation: Simulation) -> float:
     return simulation.loop.now_us() / 1e6
-
-

@@ -61,7 +61,7 @@ class Kind:
     default: bool = True
 
 
-_ANY = ({},)
+_ANY: tuple[Mapping[str, Any], ...] = ({},)
 
 KINDS: Mapping[str, Kind] = {
     "lose_reply": Kind(_ANY, requests=False),
@@ -172,14 +172,16 @@ class Swarm:
         self._kinds = [each for each in self._kinds if each[2] is not None]
         self._strikes = profile.strikes
         self._losses = profile.losses
+        self.leaving = 0
+        "Workers that were told to end, and are to be started again."
         if self._kinds:
             self._chooser.draw([f"swarm.{name}" for name, _, _ in self._kinds])
             simulation.faults.by_chance = self._at_hop
             simulation.faults.by_chance_at_moments = self._at_moment
             simulation.faults.watch_hops()
 
-    def _at_hop(self, hop: Hop, process: Process) -> tuple[str, Mapping[str, Any]] | None:
-        if self._strikes <= 0 or hop.command in HANDSHAKE:
+    def _at_hop(self, hop: Hop, process: Process | None) -> tuple[str, Mapping[str, Any]] | None:
+        if process is None or self._strikes <= 0 or hop.command.upper() in HANDSHAKE:
             return None
         reply = hop.direction == "reply"
         place = f"{process.name}:{hop.command}{' reply' if reply else ''}"
@@ -218,13 +220,15 @@ class Swarm:
         if handle is None:
             return
         loop = self._simulation.loop
+        self.leaving += 1
 
         def again() -> None:
-            if handle.process is not process:
-                return  # somebody has restarted it already
-            if handle.running:
+            gone = handle.process is not process or not process.alive
+            if handle.running and not gone:
                 loop.call_later(DEPLOY_S, again, context=loop.server_context())
-            else:
+                return
+            self.leaving -= 1
+            if not gone:  # or somebody else starts it again
                 handle.restart()
 
         loop.call_later(DEPLOY_S, again, context=loop.server_context())
