@@ -35,6 +35,9 @@ right: what must hold in the end."""
 LIMIT_S = 3600.0
 "Virtual seconds after all misfortune has ended, within which every job must have ended."
 
+UNHEALED_S = 300.0
+"Virtual seconds for which misfortune goes on after the story has been told, if jobs are left then."
+
 _STANDSTILLS: tuple[tuple[type[SimulationError], str], ...] = (
     (SimulationDeadlock, "deadlock"),
     (SimulationLivelock, "livelock"),
@@ -216,18 +219,24 @@ class _Living:
 
     async def _live_out(self, simulation: Simulation, watch: Watch, swarm: Swarm) -> None:
         """Go on until every job has ended that a worker is there for."""
-        simulation.heal()
         limit = self._terms.limit
-        end_ms = simulation.clock.time_ns() // 1_000_000 + round(limit * 1000)
+        end_ms = simulation.clock.time_ns() // 1_000_000 + round((UNHEALED_S + limit) * 1000)
 
         def waiting() -> list[str]:
             return _unfinished(simulation, watch, end_ms) + _foreign(simulation, self._terms)
 
-        try:
-            await simulation.run_until(lambda: not (swarm.leaving or waiting()), limit=limit)
-        except (SimulationDeadlock, SimulationLivelock, VirtualTimeLimit):
-            raise
-        except SimulationError:
+        async def ended_within(seconds: float) -> bool:
+            try:
+                await simulation.run_until(lambda: not (swarm.leaving or waiting()), limit=seconds)
+            except (SimulationDeadlock, SimulationLivelock, VirtualTimeLimit):
+                raise
+            except SimulationError:
+                return False
+            return True
+
+        await ended_within(UNHEALED_S)
+        simulation.heal()
+        if not await ended_within(limit):
             key = next(iter(waiting()), "")
             what = (
                 f"{key!r} has not ended within {limit:g} s of virtual time after all was healed.\n"
@@ -266,7 +275,8 @@ class _Living:
 
 def _unfinished(simulation: Simulation, watch: Watch, end_ms: int) -> list[str]:
     """Jobs that have not ended, in queues that have a worker, and which are due before the limit."""
-    served = {handle.worker.queue.name for handle in simulation.workers() if handle.running}
+    workers = simulation.workers()
+    served = {each.worker.queue.name for each in workers if each.running or not each.alive}
     return [
         life.key
         for ledger in watch.ledgers()
