@@ -21,8 +21,7 @@ import copy
 import functools
 import hashlib
 import importlib.metadata
-import itertools
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -50,9 +49,8 @@ from fakeredis._socket import AsyncFakeSocket
 from fakeredis.commands_mixins import scripting_mixin
 from fakeredis.model import XStream, ZSet
 
-from queuekit.simulation.beside import Beside, contents_of
 from queuekit.simulation.resp import Splitter, encode_error, in_order
-from queuekit.simulation.wire import HANDSHAKES, Scripts, Wire
+from queuekit.simulation.wire import HANDSHAKES, Wire
 
 VERSION = (7, 4)
 "Of Redis, as which it answers."
@@ -76,6 +74,10 @@ _WAITS_FOR: dict[bytes, type] = {b"BZ": ZSet, b"XR": XStream}
 
 _COMMANDS_OF_SUBSCRIBERS = AsyncFakeSocket.ACCEPTED_COMMANDS_WHILE_PUBSUB
 "Under RESP2; RESP3 has no such limit."
+
+
+_spare_lua: list[tuple[dict[str, Any], dict[bytes, Any]]] = []
+"Of servers that are no more: what fakeredis keeps on one, and the scripts that were compiled in it."
 
 
 @dataclass
@@ -150,6 +152,23 @@ class EmbeddedServer:
         "Oldest first: whoever waits longest is served first."
         self.compiled: dict[bytes, Any] = {}
         self.scripts_run = 0
+        self._take_lua()
+
+    def _take_lua(self) -> None:
+        """Go on with an earlier server's Lua, if there is one: a new one costs a third of a small world."""
+        if _spare_lua:
+            attributes, self.compiled = _spare_lua.pop()
+            self.fake.__dict__.update(attributes)
+            attributes["_lua_runtime"].execute("math.randomseed(0)")
+
+    def close(self) -> None:
+        """Leave the Lua to the next server; what scripts may change in it is checked after each."""
+        attributes = {
+            name: value for name, value in vars(self.fake).items() if name.startswith("_lua_")
+        }
+        if attributes and not _spare_lua:
+            attributes["_lua_current_socket"][0] = None
+            _spare_lua.append((attributes, self.compiled))
 
     def after_command(self, sender: Connection) -> None:
         """Serve those who wait, then send what the command has brought, the sender's own first."""
@@ -457,40 +476,3 @@ def _move(
         item.updated()
         item.writeback()
     return element
-
-
-class EmbeddedNetwork:
-    """A network on which every address leads to one embedded Redis.
-
-    One, since a queue that an application builds at import time for `redis://localhost` and a test
-    that asks for `simulation.queue` mean the same; databases are kept apart by number as ever.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self.server = EmbeddedServer()
-        self.scripts = Scripts()
-        self.wires: list[Wire] = []
-        self.numbers: Iterator[int] = itertools.count(1)
-
-    def connect(self, protocol: asyncio.BaseProtocol, address: str) -> asyncio.Transport:
-        """A connection to the Redis."""
-        wire = Wire(self._loop, protocol, address, self)
-        wire.peer = Connection(self.server, wire)
-        return wire
-
-    def contents(self, root: str, database: int = 0) -> list[Any]:
-        return contents_of(self.server.fake.dbs[database], root)
-
-    def look(self, *command: bytes, database: int | None = None) -> Any:
-        beside: Any = Beside()
-        connection = Connection(self.server, beside)
-        self.server.connections.remove(connection)  # it is nobody whom others wait for
-        if database:
-            connection.execute([b"SELECT", b"%d" % database])
-        connection.execute(list(command))
-        return beside.value
-
-    def close(self) -> None:
-        for wire in list(self.wires):
-            wire.abort()
