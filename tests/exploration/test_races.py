@@ -177,7 +177,7 @@ def test_turning_in_a_circle_is_a_failure():
 
     async def main():
         nonlocal turns
-        while True:  # noqa: ASYNC110 (it is to turn)
+        while True:
             turns += 1
             await asyncio.sleep(0)
 
