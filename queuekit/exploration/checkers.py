@@ -43,10 +43,16 @@ class Watch(Tap):
 
     It is attached before the story begins, and costs some microseconds a command. What it cannot know it
     does not judge: a queue to whose keys somebody has written by hand is left alone (see `unchecked`).
+
+    Args:
+        simulation: the world to be watched; it has begun.
+        thorough: hold what the server holds against its moves at the end of each instant, not only at the
+            end and when `look` is called; that costs a tenth of a millisecond each time.
     """
 
-    def __init__(self, simulation: Simulation) -> None:
+    def __init__(self, simulation: Simulation, *, thorough: bool = False) -> None:
         self._simulation = simulation
+        self._thorough = thorough
         self._loop = simulation.loop
         self._found: list[Broken] = []
         self._ledgers: dict[tuple[int, str], Ledger] = {}
@@ -263,6 +269,8 @@ class Watch(Tap):
         now_ns = self._loop.clock.elapsed_ns
         if any(hold.reached and not hold.released for hold in self._loop._holds):
             self.disturbed("an observer holds something back")
+        if self._thorough:
+            self.look()
         for ledger in self._ledgers.values():
             self._tell_time(ledger)
             self._punctuality.look(ledger, now_ns, next_ns)

@@ -109,8 +109,8 @@ class Life:
         "Until then its enqueue, sent again, is answered as the same."
         self.runs: list[Run] = []
         self.retried_by: Process | None = None
-        self.waited = False
-        "For another one of its group."
+        self.entered_ms = 0
+        "Since when it is queued."
 
     @property
     def over(self) -> bool:
@@ -177,6 +177,8 @@ class Ledger:
         self._pushed = 0
         self.groups: dict[str, dict[str, Life]] = {}
         "Of each group those that are held."
+        self.group_free_ms: dict[str, int] = {}
+        "When the last of each group was let go."
         self.top_fence = 0
         self.claims: dict[str, str] = {}
         "The last claim of each worker."
@@ -214,15 +216,15 @@ class Ledger:
 
     def _enter(self, life: Life) -> None:
         life.status = "queued"
-        life.waited = bool(life.group and self.groups.get(life.group))
+        life.entered_ms = self.now_ms
         self._pushed += 1
         heapq.heappush(self._waiting, (life.due_ms, self._pushed, life))
 
     def _leave(self, life: Life) -> None:
         self.ready.pop(life.key, None)
         self.held.pop(life.key, None)
-        if life.group and life.group in self.groups:
-            self.groups[life.group].pop(life.key, None)
+        if self.groups.get(life.group, {}).pop(life.key, None):
+            self.group_free_ms[life.group] = self.now_ms
 
     def take(self, life: Life, run: Run, claim: str) -> None:
         """It is claimed."""

@@ -128,7 +128,7 @@ def _check_counters(ledger: Ledger, life: Life, state: Any) -> None:
 def _reach_by_claim(ledger: Ledger, life: Life) -> None:
     if life.solo:
         ledger.reach(labels.ALONE)
-    if life.waited:
+    if ledger.group_free_ms.get(life.group, -1) > max(life.entered_ms, life.due_ms):
         ledger.reach(labels.GROUP_WAITED)
     if life.retried_by is not None and not life.retried_by.alive:
         ledger.reach(labels.RETRY_WHILE_AWAY)
