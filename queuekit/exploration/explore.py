@@ -27,7 +27,7 @@ from queuekit.simulation.world import Simulation
 SEEDS = 100
 "Runs of an exploration, unless it is given a number or some minutes."
 
-GUARD_EVERY_DEFAULT = 0.05
+GUARD = 0.05
 "Share of runs that are lived twice and compared."
 
 
@@ -74,6 +74,29 @@ class Portfolio(NamedTuple):
         return Plan(seed, schedule, drawn(seed, self.kinds), choices=True)
 
 
+class Budget(NamedTuple):
+    """How much is run."""
+
+    seeds: int | None
+    minutes: float | None
+    guard: float
+    jobs: int
+
+    @property
+    def runs(self) -> int | None:
+        """How many at most; None is as many as there is time for."""
+        return SEEDS if self.seeds is None and self.minutes is None else self.seeds
+
+    def check(self) -> None:
+        """Raises SimulationError for numbers that make no sense."""
+        runs, jobs, guard = self.runs, self.jobs, self.guard
+        if (runs is not None and runs < 1) or jobs < 1 or not 0 <= guard <= 1:
+            raise SimulationError(
+                f"explore(seeds={runs!r}, jobs={jobs!r}, guard={guard!r}): there is at least one run"
+                " and one process, and a share is between 0 and 1."
+            )
+
+
 def explore(
     story: Story,
     *,
@@ -88,7 +111,7 @@ def explore(
     once: Collection[str] = (),
     reach: Collection[str] = (),
     limit: float = LIMIT_S,
-    guard: float = GUARD_EVERY_DEFAULT,
+    guard: float = GUARD,
     jobs: int = 1,
     kept: str | Path | None = KEPT,
     redeliver: bool = False,
@@ -132,22 +155,8 @@ def explore(
     """
     terms = Terms(backend, limit, tuple(invariants), tuple(checkers), tuple(once), check)
     portfolio = Portfolio(_schedules(schedules), checked(faults), first_seed)
-    runs = seeds if seeds is not None else (None if minutes is not None else SEEDS)
-    began = time.monotonic()
-    until = None if minutes is None else began + 60 * minutes
-    _Exploring(story, terms, portfolio, kept).check_arguments(runs, jobs, guard)
-    exploring = _Exploring(story, terms, portfolio, kept)
-    with _quick():
-        exploring.kept_first()
-        if redeliver:
-            exploring.redeliver()
-        if deviations is not None:
-            exploring.exhaust(deviations, EVERY_RUNS if seeds is None else seeds)
-        else:
-            exploring.search(runs, until, guard=guard, jobs=jobs)
-    exploring.result.seconds = time.monotonic() - began
-    exploring.not_vacuous(reach)
-    return exploring.result
+    budget = Budget(seeds, minutes, guard, jobs)
+    return _Exploring(story, terms, portfolio, kept).explored(budget, redeliver, deviations, reach)
 
 
 class _Exploring:
@@ -160,14 +169,24 @@ class _Exploring:
         self._portfolio = portfolio
         self._kept = None if kept is None else Kept(Path(kept), story)
 
-    @staticmethod
-    def check_arguments(runs: int | None, jobs: int, guard: float) -> None:
-        """Raises SimulationError for numbers that make no sense."""
-        if (runs is not None and runs < 1) or jobs < 1 or not 0 <= guard <= 1:
-            raise SimulationError(
-                f"explore(seeds={runs!r}, jobs={jobs!r}, guard={guard!r}): there is at least one run"
-                " and one process, and a share is between 0 and 1."
-            )
+    def explored(
+        self, budget: Budget, redeliver: bool, deviations: int | None, reach: Collection[str]
+    ) -> Exploration:
+        """Look everywhere; what was seen if nothing was found."""
+        budget.check()
+        began = time.monotonic()
+        with _quick():
+            self.kept_first()
+            if redeliver:
+                self.redeliver()
+            if deviations is not None:
+                self.exhaust(deviations, budget.seeds or EVERY_RUNS)
+            else:
+                until = None if budget.minutes is None else began + 60 * budget.minutes
+                self.search(budget.runs, until, guard=budget.guard, jobs=budget.jobs)
+        self.result.seconds = time.monotonic() - began
+        self.not_vacuous(reach)
+        return self.result
 
     def kept_first(self) -> None:
         """What failed before; what does not any more is forgotten."""

@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from queuekit.simulation import faults
+from queuekit.simulation import fault_kinds
 from queuekit.simulation.effects import MOMENTS
 from queuekit.simulation.errors import SimulationError
 from queuekit.simulation.observe import Hop, Moment
@@ -212,7 +212,7 @@ class Swarm:
         self._losses -= kind.loses
         if name == "terminate":
             self._again_soon(process)
-        return name, {**faults.KINDS[name], **kind.arguments[value - 1]}
+        return name, {**fault_kinds.KINDS[name], **kind.arguments[value - 1]}
 
     def _again_soon(self, process: Process) -> None:
         """Who is told to end is started again when it has, as a deploy does."""

@@ -13,7 +13,7 @@ import pytest
 from queuekit.exploration import ExplorationFailed, NotRepeatable, Vacuous, explore, run_once
 from queuekit.exploration.living import Plan
 from queuekit.exploration.swarm import DEFAULT_KINDS, KINDS, drawn
-from queuekit.simulation import Deviation, SimulationError, faults
+from queuekit.simulation import Deviation, SimulationError, fault_kinds
 from tests.exploration.shop import charged, charged_once, ship, sound
 
 pytestmark = pytest.mark.slow
@@ -253,10 +253,10 @@ def test_a_tape_gives_the_run_again_without_its_seeds_draws():
 
 
 def test_every_kind_of_misfortune_strikes_as_the_simulation_has_it():
-    assert set(KINDS) <= set(faults.KINDS)
+    assert set(KINDS) <= set(fault_kinds.KINDS)
     for name, kind in KINDS.items():
         for arguments in kind.arguments:
-            assert set(arguments) <= set(faults.KINDS[name])
+            assert set(arguments) <= set(fault_kinds.KINDS[name])
 
 
 def test_arguments_that_make_no_sense_are_refused():
