@@ -6,6 +6,7 @@ found its moment fails the run: a test of a fault that did not happen proves not
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,6 +18,7 @@ from queuekit.simulation.errors import FaultNeverFired, SimulationError
 from queuekit.simulation.observe import Hop, Moment
 from queuekit.simulation.process import PROCESS, Process
 from queuekit.simulation.resp import Error, encode_error
+from queuekit.simulation.waiting import where
 
 if TYPE_CHECKING:
     from queuekit.simulation.processes import SimulatedProcess
@@ -55,6 +57,9 @@ OF_PROCESSES: dict[str, Mapping[str, Any]] = {
 }
 "Kinds that strike a process. `restart_after=0`: it stays dead."
 
+AT_STEPS: dict[str, Mapping[str, Any]] = {"cancel": {}}
+"Kinds that strike a task where it waits."
+
 OF_THE_SERVER: dict[str, Mapping[str, Any]] = {
     "outage": {"seconds": None},
     "restart_server": {"data": "kept"},
@@ -62,7 +67,7 @@ OF_THE_SERVER: dict[str, Mapping[str, Any]] = {
     "step_clock": {"seconds": None},
 }
 
-KINDS: Mapping[str, Mapping[str, Any]] = {**AT_HOPS, **OF_PROCESSES, **OF_THE_SERVER}
+KINDS: Mapping[str, Mapping[str, Any]] = {**AT_HOPS, **AT_STEPS, **OF_PROCESSES, **OF_THE_SERVER}
 
 TEST = "test"
 "The name by which a fault means the test's own client."
@@ -97,6 +102,8 @@ class Fault:
     side: str = ""
     "`request`: before it is executed; `reply`: after."
     moment: str | None = None
+    task: str | None = None
+    "How the name of the task begins that it strikes."
     at: float | None = None
     "Seconds since the world began."
     nth: int = 1
@@ -121,6 +128,8 @@ class Fault:
             words.append(f"process={self.process!r}")
         if self.at is not None:
             words.append(f"at={self.at:g}")
+        if self.task is not None:
+            words.append(f"task={self.task!r}")
         target = self.command or self.moment
         if target is not None:
             words.append(f"{'before' if self.side == 'request' else 'after'}={target!r}")
@@ -156,6 +165,8 @@ class Faults:
         self._simulation.loop.watch = self
         if fault.at is not None:
             self._strike_at(fault, fault.at)
+        if fault.task is not None:
+            self._simulation.loop.watch_steps = self._at_step
 
     def watch_hops(self) -> None:
         """Be asked at each hop from now on."""
@@ -218,6 +229,20 @@ class Faults:
                 continue
             if self._meets(fault, f"fault.{fault.kind}:{owner}:{moment.name}"):
                 self._strike(fault, f"{owner}: {moment.name}", process)
+
+    def _at_step(self, task: asyncio.Task[Any], process: Process | None) -> None:
+        """A task is about to take a step; one that is cancelled now takes another."""
+        for fault in self.planned:
+            if fault.task is None or fault.over or not task.get_name().startswith(fault.task):
+                continue
+            owner = process.name if process is not None else TEST
+            if fault.process in (None, owner) and self._meets(fault, f"fault.cancel:{fault.task}"):
+                strike = Strike(self._now(), f"{owner}: {task.get_name()}, {where(task)}")
+                if self.healed or not task.cancel():
+                    fault.suppressed.append(strike)
+                else:
+                    fault.fired.append(strike)
+                    self.struck.append((strike, "cancel"))
 
     def _meets(self, fault: Fault, site: str) -> bool:
         if fault.chance is not None:
@@ -378,6 +403,7 @@ def fault_of(
     command: str | None,
     before: str | None,
     after: str | None,
+    task: str | None,
     nth: int,
     times: int,
     chance: float | None,
@@ -392,7 +418,7 @@ def fault_of(
     """
     if kind not in KINDS:
         raise SimulationError(f"there is no fault {kind!r}.\n  It is one of {', '.join(KINDS)}.")
-    given = {"at": at, "command": command, "before": before, "after": after}
+    given = {"at": at, "command": command, "before": before, "after": after, "task": task}
     triggers = [name for name, value in given.items() if value is not None]
     if len(triggers) != 1:
         raise SimulationError(
@@ -400,11 +426,7 @@ def fault_of(
             "at=, command=, before= and after=.\n"
             "  at=12 (seconds), before='commit', after='claim', or command='claim' with nth=2."
         )
-    if at is not None and (kind in AT_HOPS or chance is not None or nth != 1 or times != 1):
-        raise SimulationError(
-            f"inject({kind!r}, at={at!r}): a point of time has no command to strike, nor an nth.\n"
-            "  Use command=, before= or after=; or another kind, such as outage."
-        )
+    _check_trigger(kind, at=at, task=task, counted=chance is not None or nth != 1 or times != 1)
     _check_numbers(kind, nth, times, chance)
     _check_arguments(kind, arguments)
     name = process if isinstance(process, str) or process is None else process.name
@@ -423,6 +445,7 @@ def fault_of(
         command=None if target in MOMENTS else target,
         side=side,
         moment=target,
+        task=task,
         at=_seconds(simulation, at),
         nth=nth,
         times=times,
@@ -430,6 +453,19 @@ def fault_of(
         process=name,
         optional=optional,
     )
+
+
+def _check_trigger(kind: str, *, at: object, task: str | None, counted: bool) -> None:
+    if (task is not None) is not (kind in AT_STEPS):
+        raise SimulationError(
+            f"inject({kind!r}, task={task!r}): a task is what a cancellation strikes, and only that.\n"
+            "  inject('cancel', task='job', nth=3): at the third step of a task whose name begins so."
+        )
+    if at is not None and (kind in AT_HOPS or counted):
+        raise SimulationError(
+            f"inject({kind!r}, at={at!r}): a point of time has no command to strike, nor an nth.\n"
+            "  Use command=, before= or after=; or another kind, such as outage."
+        )
 
 
 def _check_numbers(kind: str, nth: int, times: int, chance: float | None) -> None:

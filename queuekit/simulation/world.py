@@ -292,6 +292,7 @@ class Simulation(Passing):
         command: str | None = None,
         before: str | None = None,
         after: str | None = None,
+        task: str | None = None,
         nth: int = 1,
         times: int = 1,
         chance: float | None = None,
@@ -308,6 +309,7 @@ class Simulation(Passing):
                 command of Redis (BLPOP).
             before, after: when this command is about to be executed, or its reply about to be seen; or
                 when this moment is passed (`claimed`, `started`, `committing`, the name of an effect).
+            task: at a step of the tasks whose names begin so; only to "cancel" them.
             nth: at the how manieth of them.
             times: at how many of them, one after the other.
             chance: at each of them with this probability, by the seed.
@@ -325,6 +327,7 @@ class Simulation(Passing):
             command=command,
             before=before,
             after=after,
+            task=task,
             nth=nth,
             times=times,
             chance=chance,
