@@ -88,6 +88,10 @@ class Watch(Tap):
             snapshot = snapshot_of(network.contents(ledger.root, ledger.database), ledger.root)
             state.compare(ledger, snapshot)
 
+    def ledgers(self) -> list[Ledger]:
+        """Of each queue that there was, what it must hold."""
+        return list(self._ledgers.values())
+
     def unfinished(self) -> list[str]:
         """The keys of jobs that have not ended: in a run that was left to end, P1 is broken by them."""
         return [
