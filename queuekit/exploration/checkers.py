@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from queuekit.exploration import labels, runs, state
@@ -166,6 +167,7 @@ class Watch(Tap):
         if ledger is None:
             ledger = Ledger(root, database, self._report, self._simulation.reach)
             self._ledgers[database, root] = ledger
+            ledger.has_lived_well = partial(self._punctuality.has_lived_well, ledger)
             ledger.tampered = self._written_by_hand.get(root, "")
             if self._late:
                 self._begin_anew(ledger)
@@ -230,15 +232,19 @@ class Watch(Tap):
         return None
 
     def moment(self, name: str, details: Mapping[str, object]) -> None:
-        if name != "abandoned":
+        if name not in ("abandoned", "committing"):
             return
-        self._simulation.reach(labels.ABANDONED)
         process = PROCESS.get()
         for ledger in self._ledgers.values():
             life = ledger.lives.get(str(details["key"]))
-            if ledger.name == details["queue"] and life is not None:
-                for run in life.runs:
-                    run.abandoned = run.abandoned or (run.open and run.process is process)
+            if ledger.name != details["queue"] or life is None:
+                continue
+            run = next((run for run in reversed(life.runs) if run.process is process), None)
+            if run is not None and name == "committing":
+                run.committing = True
+            elif run is not None and run.open:
+                run.abandoned = True
+                self._simulation.reach(labels.ABANDONED)
 
     # -- what went wrong around it
 
