@@ -61,4 +61,5 @@ def test_hypothesis_reduces_the_choices_of_a_story():
 @settings(deadline=None, max_examples=20)
 @given(simulations(sound))
 def test_a_sound_story_passes(simulated):
-    assert simulated.check().runs_of_jobs >= 3
+    run = simulated.check()
+    assert run.excused or run.runs_of_jobs >= 3
