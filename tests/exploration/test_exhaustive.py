@@ -1,0 +1,131 @@
+"""Every run with at most so many deviations."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+
+from queuekit.exploration.errors import NotRepeatable
+from queuekit.exploration.exhaustive import Lived, every_schedule
+from queuekit.simulation import Deviation, Simulation
+from queuekit.simulation.chooser import Chooser
+
+
+def lives(story, seen=None):
+    """A run that takes decisions of a chooser, without any loop."""
+
+    def run(tape):
+        chooser = Chooser(0, tape)
+        chooser.asked = []
+        failed = story(chooser)
+        assert chooser.tape == tape
+        if seen is not None:
+            seen.append(tuple(tape))
+        return Lived(chooser.asked, failed)
+
+    return run
+
+
+def ten_coins(chooser):
+    for _ in range(10):
+        chooser.pick("coin", 2)
+
+
+def test_all_within_the_bound_are_run_and_none_twice():
+    seen = []
+    searched = every_schedule(lives(ten_coins, seen), deviations=3)
+    assert searched.exhausted
+    assert len(seen) == len(set(seen)) == sum(math.comb(10, k) for k in range(4))
+    assert searched.runs == len(seen)
+    assert searched.by_deviations == {0: 1, 1: 10, 2: 45, 3: 120}
+    assert [len(tape) for tape in seen] == sorted(len(tape) for tape in seen)
+
+
+def test_decisions_that_only_a_deviation_brings_are_found():
+    def story(chooser):
+        if chooser.pick("a", 3) == 2:
+            return "found" if chooser.pick("b", 2) else None
+        return None
+
+    searched = every_schedule(lives(story))
+    assert searched.failures == [([Deviation("a", 1, 2), Deviation("b", 1, 1)], "found")]
+    assert not searched.exhausted  # it stopped there
+    assert every_schedule(lives(story), first_failure=False).exhausted
+    assert every_schedule(lives(story), deviations=1).failures == []
+
+
+def test_a_budget_is_kept_and_told():
+    seen = []
+    searched = every_schedule(lives(ten_coins, seen), deviations=3, runs=30)
+    assert searched.runs == len(seen) == 30
+    assert not searched.exhausted
+    assert every_schedule(lives(ten_coins), deviations=1, runs=11).exhausted
+
+
+def test_only_the_kinds_that_were_asked_for_are_varied():
+    def story(chooser):
+        chooser.pick("a:x", 2)
+        chooser.pick("b", 4)
+
+    seen = []
+    assert every_schedule(lives(story, seen), kinds=["a"]).exhausted
+    assert seen == [(), (Deviation("a:x", 1, 1),)]
+
+
+def test_a_decision_among_too_many_is_passed_over_and_told():
+    def story(chooser):
+        chooser.pick("pct.priority:w", 1000)
+        chooser.pick("b", 2)
+
+    searched = every_schedule(lives(story))
+    assert searched.runs == 2
+    assert not searched.exhausted
+    assert searched.passed_over == {"pct.priority:w": 1}
+
+
+def test_a_run_that_is_not_its_tapes_is_told():
+    turns = itertools.count()
+
+    def story(chooser):
+        if next(turns) == 0:
+            chooser.pick("a", 2)
+        chooser.pick("b", 2)
+
+    def run(tape):
+        chooser = Chooser(0, tape)
+        chooser.asked = []
+        story(chooser)
+        return Lived(chooser.asked)
+
+    with pytest.raises(NotRepeatable, match="'a' number 1"):
+        every_schedule(run)
+
+
+async def nothing(ctx):
+    return 1
+
+
+@pytest.mark.slow
+def test_every_single_deviation_of_two_workers_and_a_job_ends_well():
+    lived = set()
+
+    def run(tape):
+        async def story(simulation):
+            simulation.chooser.asked = []
+            simulation.worker([nothing])
+            simulation.worker([nothing])
+            job = await simulation.queue.enqueue("nothing")
+            await simulation.drain()
+            simulation.assert_completed(job)
+
+        with Simulation(schedule="random", choices=tape) as simulation:
+            simulation.run(story(simulation))
+            assert simulation.chooser.tape == tape
+            lived.add(tuple(tape))
+            return Lived(simulation.chooser.asked)
+
+    searched = every_schedule(run, deviations=1)
+    assert searched.exhausted
+    assert searched.runs == len(lived) > 100
