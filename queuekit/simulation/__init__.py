@@ -3,6 +3,7 @@
 from queuekit.simulation.assertions import ANY as ANY
 from queuekit.simulation.chooser import Deviation as Deviation
 from queuekit.simulation.effects import Effect as Effect
+from queuekit.simulation.errors import FaultNeverFired as FaultNeverFired
 from queuekit.simulation.errors import InvariantBroken as InvariantBroken
 from queuekit.simulation.errors import JobsFailed as JobsFailed
 from queuekit.simulation.errors import ProcessDied as ProcessDied
@@ -12,6 +13,7 @@ from queuekit.simulation.errors import SimulationDeadlock as SimulationDeadlock
 from queuekit.simulation.errors import SimulationError as SimulationError
 from queuekit.simulation.errors import SimulationLivelock as SimulationLivelock
 from queuekit.simulation.errors import VirtualTimeLimit as VirtualTimeLimit
+from queuekit.simulation.faults import Fault as Fault
 from queuekit.simulation.journal import JobRecord as JobRecord
 from queuekit.simulation.observe import Draw as Draw
 from queuekit.simulation.observe import Hold as Hold
@@ -28,6 +30,8 @@ __all__ = [
     "Deviation",
     "Draw",
     "Effect",
+    "Fault",
+    "FaultNeverFired",
     "Hold",
     "Hop",
     "InvariantBroken",

@@ -29,7 +29,7 @@ class Embedded:
     """fakeredis, in this process."""
 
     def network(self, loop: SimulatedLoop) -> Network:
-        from queuekit.simulation.server import EmbeddedNetwork  # noqa: PLC0415 (fakeredis is heavy)
+        from queuekit.simulation.network import EmbeddedNetwork  # noqa: PLC0415 (fakeredis is heavy)
 
         return EmbeddedNetwork(loop)
 

@@ -5,8 +5,10 @@ With `server.py` the only module that knows fakeredis's inner classes.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
+from fakeredis._core._database import Item
 from fakeredis.model import Hash, ZSet
 
 from queuekit.simulation.scope import current_clock
@@ -44,3 +46,29 @@ def contents_of(database: Any, root: str) -> list[Any]:
 def _left_ms(expires_at: float) -> int:
     clock = current_clock()
     return round(expires_at * 1000) - (clock.time_ns() // 1_000_000 if clock is not None else 0)
+
+
+Saved = dict[int, dict[bytes, tuple[Any, float | None]]]
+"By database and key: a value, and when it ends."
+
+
+def saved_of(databases: Any) -> Saved:
+    """A copy of all that is held."""
+    return {
+        number: {
+            key: (copy.deepcopy(item.value), item.expireat) for key, item in database._dict.items()
+        }
+        for number, database in databases.items()
+    }
+
+
+def load_into(databases: Any, saved: Saved) -> None:
+    """Put a copy of that in place of what is held."""
+    for number in sorted({*databases, *saved}):
+        database = databases[number]
+        for key in list(database._dict):
+            del database[key]
+        for key, (value, end) in saved.get(number, {}).items():
+            item: Any = Item(copy.deepcopy(value))
+            item.expireat = end
+            database[key] = item

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import redis.asyncio
 from redis.asyncio.connection import Connection
 
-from queuekit.simulation.server import EmbeddedNetwork
+from queuekit.simulation.network import EmbeddedNetwork
 
 _ATTRIBUTE = "queuekit_embedded_networks"
 """On a loop: its networks by name. A table of ours, weak or not, would keep every loop for ever, since

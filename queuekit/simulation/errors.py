@@ -42,6 +42,10 @@ class ProcessDied(SimulationError):  # noqa: N818 (says what happened)
     """A process died while somebody waited for what it did."""
 
 
+class FaultNeverFired(SimulationError):  # noqa: N818 (says what happened)
+    """A misfortune was asked for and did not happen."""
+
+
 class ServersDisagree(SimulationError):  # noqa: N818 (says what happened)
     """The embedded Redis and a real one answered a command differently, or hold different things."""
 

@@ -54,6 +54,15 @@ class Expiry:
                 over.append(place)
         return over
 
+    def save(self) -> dict[Place, int]:
+        """All ends, to be loaded later."""
+        return dict(self._ends)
+
+    def load(self, saved: dict[Place, int] | None) -> None:
+        """Know exactly these ends from now on; None is none."""
+        self._ends = dict(saved or {})
+        self._order = sorted((end, place) for place, end in self._ends.items())
+
     def rewrite(self, command: list[bytes], database: int) -> tuple[list[bytes], Reader | None]:
         """The command to send instead, and the reader of its reply.
 

@@ -23,6 +23,12 @@ _AFTER = {
 }
 
 
+_BY_STATUS = {
+    Status.COMPLETE: Event.COMPLETED,
+    Status.FAILED: Event.FAILED,
+    Status.ABORTED: Event.ABORTED,
+}
+
 BEGINNINGS = frozenset({"claimed", "abort requested", "aborted"})
 "Moments that can be the first to be seen of a job."
 
@@ -241,6 +247,16 @@ class Journal:
     def _abort_requested(self, record: JobRecord, at_ms: int, details: Mapping[str, Any]) -> None:
         del at_ms, details
         record.status = Status.ABORTING
+
+    def found(
+        self, record: JobRecord, at_ms: int, status: Status, result: Any, error: str | None
+    ) -> None:
+        """A job has ended, and whoever ended it could not tell any more."""
+        record.status, record.result, record.error = status, result, error
+        record.finished_ms = at_ms
+        if record.last is not None and record.last.outcome is None:
+            record.last.ended_ms, record.last.outcome = at_ms, _BY_STATUS[status]
+            record.last.error = error or ""
 
     def _updated(self, record: JobRecord, at_ms: int, details: Mapping[str, Any]) -> None:
         record.updates.append((at_ms, details["progress"]))

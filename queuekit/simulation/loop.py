@@ -174,6 +174,10 @@ class SimulatedLoop(TurningLoop):
         process = PROCESS.get()
         if process is not None:
             await process.reach_network()
+        if self.server_down:
+            raise ConnectionRefusedError(
+                f"the simulated Redis is down; nobody listens at {address}"
+            )
         protocol = protocol_factory()
         transport = self.network.connect(protocol, address)
         protocol.connection_made(transport)

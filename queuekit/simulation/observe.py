@@ -36,6 +36,8 @@ class Hop:
     "The command and its arguments, or the reply, as text; scripts by their names."
     process: str = ""
     "The id of the process whose connection it is."
+    command: str = ""
+    "The script or the command (in capitals) that this is, or answers; empty for a message."
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,9 @@ _UNKNOWN_BLOCKING = frozenset({b"WAIT", b"WAITAOF", b"MONITOR", b"SYNC", b"PSYNC
 _OUT_OF_BOUNDS = frozenset({b"SHUTDOWN", b"SWAPDB", b"MOVE", b"REPLICAOF", b"SLAVEOF", b"FAILOVER"})
 "They reach beyond the databases of the simulation, or end its server."
 
+DATABASES = 16
+"Of a server that is ours alone."
+
 _MARK = b"queuekit-fence"
 _DIRTY = encode_command([b"QUEUEKIT-REFUSED"])
 "No command of any server's: sent inside MULTI, it makes EXEC refuse the whole, as it must be."
@@ -422,6 +425,38 @@ class RelayNetwork:
         reply = self.control.ask(*command)
         self.control.ask(b"SELECT", b"%d" % self.database)
         return reply
+
+    def save(self) -> object:
+        held: dict[int, list[tuple[bytes, int, bytes]]] = {}
+        for database in self._databases():
+            held[database] = [
+                (key, self.control.ask(b"PTTL", key), self.control.ask(b"DUMP", key))
+                for key in sorted(self.control.ask(b"KEYS", b"*"))
+            ]
+        self.control.ask(b"SELECT", b"%d" % self.database)
+        return held, self.expiry.save()
+
+    def load(self, saved: Any) -> None:
+        held: dict[int, list[tuple[bytes, int, bytes]]]
+        held, ends = ({}, None) if saved is None else saved
+        for database in self._databases():
+            self.control.ask(b"FLUSHDB")
+            for key, left_ms, dump in held.get(database, ()):
+                # Its own end is a thousand years off (see `Expiry`): what counts is that it has one.
+                self.control.ask(b"RESTORE", key, b"%d" % max(0, left_ms), dump)
+        self.control.ask(b"SELECT", b"%d" % self.database)
+        self.expiry.load(ends)
+
+    def _databases(self) -> Iterator[int]:
+        """Select each of ours in turn."""
+        for database in (self.database,) if self.only_ours else range(DATABASES):
+            self.control.ask(b"SELECT", b"%d" % database)
+            yield database
+
+    def flush_scripts(self) -> None:
+        self._loaded.clear()
+        if not self.only_ours:
+            self.control.ask(b"SCRIPT", b"FLUSH")
 
     def close(self) -> None:
         for wire in list(self.wires):

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import Context, copy_context
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from queuekit.simulation.chooser import Chooser
 from queuekit.simulation.clock import OwnClock, VirtualClock
@@ -20,7 +20,21 @@ from queuekit.simulation.scope import OWN_CLOCK
 from queuekit.simulation.tap import Tap
 from queuekit.simulation.trace import Trace
 
+if TYPE_CHECKING:
+    from queuekit.simulation.wire import Wire
+
 T = TypeVar("T")
+
+
+class Watch(Protocol):
+    """Who decides about misfortunes; see `faults.py`."""
+
+    def at_hop(self, hop: Hop, wire: Wire) -> float | None:
+        """Seconds by which a hop is late, infinitely for one that is lost, or None."""
+
+    def at_moment(self, moment: Moment) -> None:
+        """A named moment is passed."""
+
 
 Lane = tuple[int, str]
 "A connection and a direction: what goes that way keeps its order."
@@ -47,11 +61,14 @@ class ObservedLoop(asyncio.BaseEventLoop):
         "Who listens in on this world."
         self._holds: dict[Hold, None] = {}
         self.processes: list[Process] = []
+        self.server_down = False
+        self.watch: Watch | None = None
+        "Asked at each hop and moment what becomes of it."
         self.server_clock = OwnClock(self.clock)
         "The clock that decides: scripts are told its time when they arrive."
         self._world_began_ns = clock.elapsed_ns
 
-    def _now_us(self) -> int:
+    def now_us(self) -> int:
         return (self.clock.elapsed_ns - self._world_began_ns) // 1000
 
     def _show(self, event: Event) -> Hold | None:
@@ -70,7 +87,7 @@ class ObservedLoop(asyncio.BaseEventLoop):
         self._holds.clear()
 
     def _drawn(self, site: str, n: int, value: int) -> None:
-        self.trace.draw(self._now_us(), site, n, value)
+        self.trace.draw(self.now_us(), site, n, value)
         if self.observers:
             self._show(Draw(site, n, value))
 
@@ -81,13 +98,20 @@ class ObservedLoop(asyncio.BaseEventLoop):
             released = self.create_future()
             hold.catch(partial(_resolve, released))
             await released
-        if is_dead(PROCESS.get()):  # killed by who saw this moment
+        if self.watch is not None:
+            self.watch.at_moment(Moment(name, details))
+        process = PROCESS.get()
+        if is_dead(process):  # killed by who saw this moment
             await self.create_future()
-        self.trace.moment(self._now_us(), name, details)
+        elif process is not None and process.stands_still:
+            await asyncio.sleep(0)  # the step behind this one is put off
+        self.trace.moment(self.now_us(), name, details)
 
     def show_moment(self, moment: Moment) -> Hold | None:
         """A named point that code has passed already; what would hold it back."""
-        self.trace.moment(self._now_us(), moment.name, moment.details)
+        self.trace.moment(self.now_us(), moment.name, moment.details)
+        if self.watch is not None:
+            self.watch.at_moment(moment)
         return self._show(moment) if self.observers else None
 
     def hop(
@@ -131,12 +155,26 @@ class ObservedLoop(asyncio.BaseEventLoop):
         hold = self._show(hop) if self.observers else None
         if is_dead(process):
             return
+        if self.watch is not None and hold is None and not self._watch_lets(hop, deliver, traced):
+            return
         if hold is not None:
             self._held_lanes[lane] = deque()
             context = copy_context()
             hold.catch(lambda: self._release_lane(lane, hop, deliver, traced, context))
             return
         self._deliver(hop, deliver, traced)
+
+    def _watch_lets(self, hop: Hop, deliver: Callable[[], None], traced: bool) -> bool:
+        """Ask who watches over the network; whether the hop goes on now."""
+        assert self.watch is not None
+        wire: Wire = deliver.func.__self__  # type: ignore[attr-defined]  # a wire's own partial
+        late = self.watch.at_hop(hop, wire)
+        if late is not None and late < float("inf"):
+            lane = (hop.connection, hop.direction)
+            self._held_lanes[lane] = deque()
+            context = copy_context()
+            self.call_later(late, self._release_lane, lane, hop, deliver, traced, context)
+        return late is None and not is_dead(PROCESS.get())
 
     def _wait_in(self, lane: Lane, hop: Hop, deliver: Callable[[], None], traced: bool) -> None:
         self._held_lanes[lane].append((partial(self._arrive, hop, deliver, traced), copy_context()))
@@ -154,7 +192,7 @@ class ObservedLoop(asyncio.BaseEventLoop):
 
     def _deliver(self, hop: Hop, deliver: Callable[[], None], traced: bool) -> None:
         if traced:
-            self.trace.hop(self._now_us(), hop.connection, hop.direction, hop.words)
+            self.trace.hop(self.now_us(), hop.connection, hop.direction, hop.words)
         if hop.direction == "reply":
             deliver()
             return

@@ -21,8 +21,7 @@ import copy
 import functools
 import hashlib
 import importlib.metadata
-import itertools
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -50,9 +49,8 @@ from fakeredis._socket import AsyncFakeSocket
 from fakeredis.commands_mixins import scripting_mixin
 from fakeredis.model import XStream, ZSet
 
-from queuekit.simulation.beside import Beside, contents_of
 from queuekit.simulation.resp import Splitter, encode_error, in_order
-from queuekit.simulation.wire import HANDSHAKES, Scripts, Wire
+from queuekit.simulation.wire import HANDSHAKES, Wire
 
 VERSION = (7, 4)
 "Of Redis, as which it answers."
@@ -457,40 +455,3 @@ def _move(
         item.updated()
         item.writeback()
     return element
-
-
-class EmbeddedNetwork:
-    """A network on which every address leads to one embedded Redis.
-
-    One, since a queue that an application builds at import time for `redis://localhost` and a test
-    that asks for `simulation.queue` mean the same; databases are kept apart by number as ever.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self.server = EmbeddedServer()
-        self.scripts = Scripts()
-        self.wires: list[Wire] = []
-        self.numbers: Iterator[int] = itertools.count(1)
-
-    def connect(self, protocol: asyncio.BaseProtocol, address: str) -> asyncio.Transport:
-        """A connection to the Redis."""
-        wire = Wire(self._loop, protocol, address, self)
-        wire.peer = Connection(self.server, wire)
-        return wire
-
-    def contents(self, root: str, database: int = 0) -> list[Any]:
-        return contents_of(self.server.fake.dbs[database], root)
-
-    def look(self, *command: bytes, database: int | None = None) -> Any:
-        beside: Any = Beside()
-        connection = Connection(self.server, beside)
-        self.server.connections.remove(connection)  # it is nobody whom others wait for
-        if database:
-            connection.execute([b"SELECT", b"%d" % database])
-        connection.execute(list(command))
-        return beside.value
-
-    def close(self) -> None:
-        for wire in list(self.wires):
-            wire.abort()

@@ -7,6 +7,7 @@ A line begins with the virtual time in microseconds since the world began, and a
     12000000 < 3 [...]                          its reply arrives
     12000000 m committed key='a' event='...'    a named point in a job's life
     12000000 d jitter 1001 0                    a decision: place, number of choices, choice
+    12000000 f lose_reply ...                   a misfortune, and where it struck
     12000000 t                                  time moved here
 
 Nothing in it depends on addresses in memory, the hash seed, the machine or its folders, nor on the
@@ -64,6 +65,9 @@ class Trace:
 
     def draw(self, now_us: int, site: str, n: int, value: int) -> None:
         self.add(f"{now_us} d {site} {n} {value}")
+
+    def fault(self, now_us: int, what: str, where: str) -> None:
+        self.add(f"{now_us} f {what} {where}")
 
     def moment(self, now_us: int, name: str, details: Mapping[str, object]) -> None:
         words = " ".join(

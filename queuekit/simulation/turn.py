@@ -210,7 +210,7 @@ class TurningLoop(ObservedLoop):
             self._turning.clear()
             if self.pool is not None:
                 self.pool.schedule.instant()
-            self.trace.time(self._now_us())
+            self.trace.time(self.now_us())
 
     def _step(self, handle: asyncio.Handle) -> None:
         process = _process_of(handle)
@@ -227,7 +227,7 @@ class TurningLoop(ObservedLoop):
                     return
                 if is_dead(process):
                     return
-            self.trace.step(self._now_us(), name, where)
+            self.trace.step(self.now_us(), name, where)
         self._instant_steps += 1
         if self._instant_steps > self.steps_per_instant - COUNTED_STEPS:
             self._count_turn(task, handle)

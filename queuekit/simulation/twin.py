@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from queuekit.simulation.errors import ServersDisagree
+from queuekit.simulation.network import EmbeddedNetwork
 from queuekit.simulation.relay import RelayNetwork
 from queuekit.simulation.resp import text
-from queuekit.simulation.server import Connection, EmbeddedNetwork
+from queuekit.simulation.server import Connection
 from queuekit.simulation.wire import Scripts, Wire
 
 SHOWN = 300
@@ -199,6 +200,18 @@ class TwinNetwork:
 
     def look(self, *command: bytes, database: int | None = None) -> Any:
         return self.embedded.look(*command, database=database)
+
+    def save(self) -> object:
+        return self.embedded.save(), self.relayed.save()
+
+    def load(self, saved: Any) -> None:
+        embedded, relayed = saved or (None, None)
+        self.embedded.load(embedded)
+        self.relayed.load(relayed)
+
+    def flush_scripts(self) -> None:
+        self.embedded.flush_scripts()
+        self.relayed.flush_scripts()
 
     def close(self) -> None:
         for wire in list(self.wires):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from functools import partial
@@ -71,6 +72,15 @@ class Network(Protocol):
 
     def look(self, *command: bytes, database: int | None = None) -> Any:
         """The reply to a command that only reads, given from beside: no hop, no trace, no time."""
+
+    def save(self) -> object:
+        """All that the server holds, to be loaded later."""
+
+    def load(self, saved: Any) -> None:
+        """Hold exactly that from now on; None is nothing."""
+
+    def flush_scripts(self) -> None:
+        """Forget all scripts."""
 
     def close(self) -> None:
         """The end of the network and all its connections."""
@@ -150,6 +160,8 @@ class Wire(asyncio.Transport):
         self._owner = self.process.id if self.process else ""
         # A reply belongs to whom it goes to: the wait that it ends may not be the sender's own.
         self._context = copy_context()
+        self._unanswered: deque[str] = deque()
+        "Names of the commands that were executed and have no reply yet."
         self._executing: list[bytes] | None = None
         "The command that the server executes now; its own reply is the first that comes."
         network.wires.append(self)
@@ -176,21 +188,24 @@ class Wire(asyncio.Transport):
             self._send(command)
 
     def _send(self, command: list[bytes]) -> None:
-        deliver = partial(self._request, command)
         if self._hop is None:
-            self._loop.call_soon(deliver)
+            self._loop.call_soon(self._request, command)
             return
         traced = command[0].upper() not in HANDSHAKES
         words = self._network.scripts.words(command) if traced else (text(command[0]),)
-        hop = Hop(self.number, "request", words, self._owner)
-        self._hop(hop, deliver, traced=traced)
+        is_script = words[0] in ("EVALSHA", "EVAL", "EVALSHA_RO", "EVAL_RO") and len(words) > 1
+        hop = Hop(
+            self.number, "request", words, self._owner, words[1] if is_script else words[0].upper()
+        )
+        self._hop(hop, partial(self._request, command, hop.command), traced=traced)
 
     def writelines(self, list_of_data: Any) -> None:
         self.write(b"".join(list_of_data))
 
-    def _request(self, command: list[bytes]) -> None:
+    def _request(self, command: list[bytes], name: str = "") -> None:
         if self.peer is None:
             return
+        self._unanswered.append(name)
         granted = without_credentials(command)
         if granted is None:
             self.reply(b"+OK\r\n", b"OK", traced=False)
@@ -212,7 +227,9 @@ class Wire(asyncio.Transport):
         if tap is not None and self._executing is not None:
             token = tap.executed(self, self._executing, value)
             self._executing = None
-        hop = Hop(self.number, "reply", (text(value),) if traced else (), self._owner)
+        # A message comes unasked; under RESP2 it looks like a reply, but to no command.
+        answers = self._unanswered.popleft() if self._unanswered and data[:1] != b">" else ""
+        hop = Hop(self.number, "reply", (text(value),) if traced else (), self._owner, answers)
         deliver = partial(self._receive, data, token)
         self._hop(hop, deliver, traced=traced, context=self._context)
 

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Collection, Coroutine, Iterable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from queuekit.environment import use
-from queuekit.job import Job, Status
+from queuekit.job import TERMINAL_STATUSES, Job, Status
 from queuekit.queue import Queue
-from queuekit.simulation import diagnosis
 from queuekit.simulation.ambient import SimulatedEnvironment
-from queuekit.simulation.assertions import Assertions
 from queuekit.simulation.backends import Backend, require_testing_extra, resolve
 from queuekit.simulation.chooser import Chooser, Deviation
-from queuekit.simulation.clock import EPOCH, Moment, VirtualClock, epoch_ns
+from queuekit.simulation.clock import Moment, VirtualClock, epoch_ns
 from queuekit.simulation.effects import Effects
 from queuekit.simulation.errors import ServersDisagree, SimulationError
+from queuekit.simulation.faults import Fault, Faults, fault_of
 from queuekit.simulation.invariants import Invariants
 from queuekit.simulation.journal import JobRecord, Journal
 from queuekit.simulation.loop import SimulatedLoop
 from queuekit.simulation.observe import Observer
+from queuekit.simulation.passing import Passing
 from queuekit.simulation.processes import SimulatedProcess, SimulatedWorker
+from queuekit.simulation.redis_server import SimulatedServer
 from queuekit.simulation.schedule import schedule_of
 from queuekit.simulation.trace import Trace
 from queuekit.store.connection import close_all
@@ -41,11 +41,8 @@ DEFAULT_START = datetime(2030, 1, 1, tzinfo=UTC)
 CANCEL_ROUNDS = 5
 "How often a task that ignores its cancellation is asked again, when its world ends."
 
-RUN_UNTIL_LIMIT_S = 24 * 3600.0
-"How far `run_until` and `drain` move time when nothing else is said."
 
-
-class Simulation(Assertions):
+class Simulation(Passing):
     """A world in which time belongs to the test.
 
     Inside it `time`, `datetime`, `asyncio.sleep`, timeouts, blocking Redis commands, key expiry and
@@ -108,6 +105,8 @@ class Simulation(Assertions):
         self._steps_per_instant = steps_per_instant
         self._exit = contextlib.ExitStack()
         self._loop: SimulatedLoop | None = None
+        self.faults = Faults(self)
+        self.server = SimulatedServer(self)
         self._workers: list[SimulatedWorker] = []
         self._processes: list[SimulatedProcess] = []
         self._queues: dict[str, Queue] = {}
@@ -137,8 +136,10 @@ class Simulation(Assertions):
             self._exit = stack.pop_all()
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         self._exit.close()
+        if kind is None:
+            self.faults.check()
 
     def _clock(self) -> VirtualClock:
         return VirtualClock(epoch_ns(self.start))
@@ -283,6 +284,91 @@ class Simulation(Assertions):
             raise SimulationError(f"choose({name!r}, {n!r}): there must be one choice at least.")
         return self.chooser.pick(f"choose:{name}", n)
 
+    def inject(
+        self,
+        kind: str,
+        *,
+        at: float | datetime | str | None = None,
+        command: str | None = None,
+        before: str | None = None,
+        after: str | None = None,
+        nth: int = 1,
+        times: int = 1,
+        chance: float | None = None,
+        process: SimulatedProcess | str | None = None,
+        optional: bool = False,
+        **arguments: Any,
+    ) -> Fault:
+        """Let a misfortune happen; docs/faults.md has all kinds.
+
+        Args:
+            kind: what happens: "lose_reply", "kill", "outage", ...
+            at: when: seconds from now, or a moment of the wall clock.
+            command: at which command: a script of queuekit's (claim, commit, renew, enqueue, ...) or a
+                command of Redis (BLPOP).
+            before, after: when this command is about to be executed, or its reply about to be seen; or
+                when this moment is passed (`claimed`, `started`, `committing`, the name of an effect).
+            nth: at the how manieth of them.
+            times: at how many of them, one after the other.
+            chance: at each of them with this probability, by the seed.
+            process: that of whom; "test" is the test's own client. None: whoever comes by.
+            optional: do not mind if it never fires.
+            arguments: of the kind.
+
+        Raises:
+            SimulationError: the words do not fit together.
+        """
+        fault = fault_of(
+            self,
+            kind,
+            at=at,
+            command=command,
+            before=before,
+            after=after,
+            nth=nth,
+            times=times,
+            chance=chance,
+            process=process,
+            optional=optional,
+            arguments=arguments,
+        )
+        self.faults.add(fault)
+        return fault
+
+    def heal(self) -> None:
+        """End all misfortune.
+
+        No fault fires any more, what stood still goes on, who was cut off is joined to the network, the
+        server is up, and workers that are dead are restarted.
+        """
+        self.faults.healed = True
+        self.server.start()
+        for handle in self._processes:
+            handle.heal()
+            handle.resume()
+        for worker in self._workers:
+            if not worker.alive:
+                worker.restart()
+
+    def learn_of_the_dead(self) -> None:
+        """Look at the server for jobs whose worker died between its last command and its telling of it."""
+        if all(process.alive for process in self.loop.processes):
+            return
+        network = self.loop.network
+        assert network is not None
+        for record in self.journal:
+            if record.finished or record.last is None or record.last.outcome is not None:
+                continue
+            queue = self.queue_named(record.queue)
+            place = f"{queue.store.root}:job:{record.key}".encode()
+            status, completed, result, error = network.look(
+                b"HMGET", place, b"status", b"completed", b"result", b"error"
+            )
+            if status is not None and Status(status.decode()) in TERMINAL_STATUSES:
+                value = queue.codec.decode_value("result", record.key, result) if result else None
+                told = error.decode() if error else None
+                self.journal.found(record, int(completed), Status(status.decode()), value, told)
+
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Show every step, hop, draw and moment to an observer; it may hold them (see `Hold`).
 
@@ -307,132 +393,6 @@ class Simulation(Assertions):
     def reach(self, label: str) -> None:
         """Something happened that a test is about: a run in which it did not has proven nothing."""
         self.reached[label] += 1
-
-    # -- time
-
-    @property
-    def now(self) -> datetime:
-        """The wall clock."""
-        return EPOCH + timedelta(microseconds=self.clock.time_ns() // 1000)
-
-    async def advance(self, seconds: float | timedelta) -> None:
-        """Let so much time pass, from timer to timer.
-
-        A deadline that falls on the target fires, and what follows from it at that instant is done
-        before this returns.
-        """
-        if isinstance(seconds, timedelta):
-            seconds = seconds.total_seconds()
-        if not seconds >= 0:
-            raise SimulationError(f"advance({seconds!r}): time does not run backwards.")
-        await self._settle_at(self.clock.elapsed_ns + round(seconds * 1_000_000_000))
-
-    async def advance_to(self, moment: Moment) -> None:
-        """Let time pass until a moment: an aware datetime, ISO text or epoch seconds."""
-        target_ns = epoch_ns(moment) - self.clock.time_ns()
-        if target_ns < 0:
-            raise SimulationError(
-                f"advance_to({moment!r}): it is {self.now.isoformat()} already.\n"
-                "  Time does not run backwards; start= sets where it begins."
-            )
-        await self._settle_at(self.clock.elapsed_ns + target_ns)
-
-    async def run_until_idle(self) -> None:
-        """Do all that can be done now. Never moves time."""
-        await self.loop.settle()
-
-    async def run_next(self) -> datetime:
-        """Move to the next moment at which something of the application happens; which that is.
-
-        Upkeep (renewed leases, an idle worker that looks again) is passed on the way.
-
-        Raises:
-            SimulationError: nothing is to come; the message says why no job runs.
-        """
-        await self.run_until_idle()
-        next_ns = self.loop.next_timer_ns()
-        if next_ns is None:
-            raise SimulationError(f"nothing is to come.\n{diagnosis.idle(self)}")
-        await self._settle_at(next_ns)
-        return self.now
-
-    async def run_until(
-        self,
-        condition: Callable[[], object | Awaitable[object]],
-        *,
-        limit: float | timedelta = RUN_UNTIL_LIMIT_S,
-    ) -> None:
-        """Move on, moment by moment, until a condition holds; stop there.
-
-        Args:
-            condition: asked at each moment after everything of it is done; may be async.
-            limit: how much time may pass.
-
-        Raises:
-            SimulationError: it never held; the message says what was going on.
-        """
-        seconds = limit.total_seconds() if isinstance(limit, timedelta) else limit
-        end_ns = self.clock.elapsed_ns + round(seconds * 1_000_000_000)
-        while True:
-            await self.run_until_idle()
-            holds = condition()
-            if inspect.isawaitable(holds):
-                holds = await holds
-            if holds:
-                return
-            next_ns = self.loop.next_timer_ns(include_background=True)
-            if next_ns is None or next_ns > end_ns:
-                raise SimulationError(
-                    f"the condition did not hold within {seconds:g} s; it is {self.now.isoformat()}.\n"
-                    f"{diagnosis.idle(self)}"
-                )
-            await self._settle_at(next_ns)
-
-    async def drain(
-        self,
-        *,
-        scheduled: bool = False,
-        raise_on_failure: bool = True,
-        limit: float | timedelta = RUN_UNTIL_LIMIT_S,
-    ) -> Counter[str]:
-        """Run jobs until none is left that could run; time moves as far as they need.
-
-        Follows the jobs that jobs enqueue, and retries. Jobs whose time is still to come are left
-        alone, unless `scheduled`.
-
-        Returns:
-            How many jobs have ended by status: all of this world that no `drain` has counted before,
-            since a worker takes jobs while a test still enqueues others.
-
-        Raises:
-            JobsFailed: the first failure, unless `raise_on_failure` is False.
-            SimulationError: the limit was reached; the message says what is left.
-        """
-
-        def ended() -> list[JobRecord]:
-            return [r for r in self.journal if r.finished and id(r) not in self._counted]
-
-        def done() -> bool:
-            failed = any(record.status is Status.FAILED for record in ended())
-            return (raise_on_failure and failed) or not self._to_be_drained(scheduled)
-
-        await self.run_until(done, limit=limit)
-        records = ended()
-        self._counted.update(id(record) for record in records)
-        if raise_on_failure:
-            self._raise_failure(records)
-        return Counter(record.status.value for record in records)
-
-    def _to_be_drained(self, scheduled: bool) -> list[JobRecord]:
-        now_ms = self.clock.time_ns() // 1_000_000
-        return [
-            record
-            for record in self.journal
-            if not record.finished and (scheduled or record.attempts or record.due_ms <= now_ms)
-        ]
-
-    async def _settle_at(self, elapsed_ns: int) -> None:
-        await self.loop.settle(elapsed_ns)
 
     def __repr__(self) -> str:
         when = self.now.isoformat() if self._loop is not None else "not begun"

@@ -1,0 +1,453 @@
+"""Misfortunes on the way to Redis and of processes: planned ones, and those of chance.
+
+Each strikes at a hop of the network, at a named moment, or at a point of time. A planned one that never
+found its moment fails the run: a test of a fault that did not happen proves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from queuekit.simulation.clock import epoch_ns
+from queuekit.simulation.effects import MOMENTS
+from queuekit.simulation.errors import FaultNeverFired, SimulationError
+from queuekit.simulation.observe import Hop, Moment
+from queuekit.simulation.process import PROCESS, Process
+from queuekit.simulation.resp import Error, encode_error
+
+if TYPE_CHECKING:
+    from queuekit.simulation.processes import SimulatedProcess
+    from queuekit.simulation.wire import Wire
+    from queuekit.simulation.world import Simulation
+
+ERRORS = {
+    "LOADING": "LOADING Redis is loading the dataset in memory",
+    "READONLY": "READONLY You can't write against a read only replica.",
+    "OOM": "OOM command not allowed when used memory > 'maxmemory'.",
+    "BUSY": "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+    "MISCONF": "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to"
+    " persist to disk.",
+    "NOSCRIPT": "NOSCRIPT No matching script. Please use EVAL.",
+    "TRYAGAIN": "TRYAGAIN Multiple keys request during rehashing of slot",
+    "CLUSTERDOWN": "CLUSTERDOWN The cluster is down",
+}
+"Errors that a server may answer with at any time, by their codes; the command is not executed then."
+
+AT_HOPS: dict[str, Mapping[str, Any]] = {
+    "lose_request": {"how": "reset"},
+    "lose_reply": {"how": "reset"},
+    "reset": {},
+    "delay": {"seconds": None},
+    "error": {"error": None},
+}
+"Kinds that strike one command or reply, with their arguments and defaults; None has to be given."
+
+OF_PROCESSES: dict[str, Mapping[str, Any]] = {
+    "kill": {"restart_after": 0},
+    "terminate": {},
+    "pause": {"seconds": None},
+    "partition": {"seconds": None, "direction": "both"},
+    "skew": {"seconds": None},
+    "drift": {"rate": None},
+}
+"Kinds that strike a process. `restart_after=0`: it stays dead."
+
+OF_THE_SERVER: dict[str, Mapping[str, Any]] = {
+    "outage": {"seconds": None},
+    "restart_server": {"data": "kept"},
+    "flush_scripts": {},
+    "step_clock": {"seconds": None},
+}
+
+KINDS: Mapping[str, Mapping[str, Any]] = {**AT_HOPS, **OF_PROCESSES, **OF_THE_SERVER}
+
+TEST = "test"
+"The name by which a fault means the test's own client."
+
+STALE_LAG_S = 1.0
+"By how much a server that is restarted stale at a point of time has fallen behind."
+
+
+@dataclass(frozen=True)
+class Strike:
+    """A fault that has fired, or would have."""
+
+    at: float
+    "Seconds since the world began."
+    where: str
+
+    def __str__(self) -> str:
+        return f"{self.at:g} s, {self.where}"
+
+
+@dataclass
+class Fault:
+    """A misfortune that was asked for.
+
+    `fired` and `suppressed` grow while the world runs: a fault is suppressed when its moment came and there
+    was nothing left to strike, since the process was dead or the world healed.
+    """
+
+    kind: str
+    arguments: Mapping[str, Any]
+    command: str | None = None
+    side: str = ""
+    "`request`: before it is executed; `reply`: after."
+    moment: str | None = None
+    at: float | None = None
+    "Seconds since the world began."
+    nth: int = 1
+    times: int = 1
+    chance: float | None = None
+    process: str | None = None
+    "The name of the process that it strikes; None is whoever comes by."
+    optional: bool = False
+    fired: list[Strike] = field(default_factory=list)
+    suppressed: list[Strike] = field(default_factory=list)
+    met: int = 0
+    "How often its moment came."
+
+    @property
+    def over(self) -> bool:
+        """Whether it will not fire again."""
+        return self.chance is None and self.met >= self.nth + self.times - 1
+
+    def __str__(self) -> str:
+        words = [self.kind, *(f"{name}={value!r}" for name, value in self.arguments.items())]
+        if self.process is not None:
+            words.append(f"process={self.process!r}")
+        if self.at is not None:
+            words.append(f"at={self.at:g}")
+        target = self.command or self.moment
+        if target is not None:
+            words.append(f"{'before' if self.side == 'request' else 'after'}={target!r}")
+        if self.chance is not None:
+            words.append(f"chance={self.chance:g}")
+        elif self.at is None:
+            words.append(f"nth={self.nth}")
+        if self.times != 1:
+            words.append(f"times={self.times}")
+        return " ".join(words)
+
+
+class Faults:
+    """All faults of a world; asked at each hop and moment."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self.planned: list[Fault] = []
+        self.by_chance: (
+            Callable[[Hop, Process | None], tuple[str, Mapping[str, Any]] | None] | None
+        ) = None
+        "Asked at each hop of a process that nothing else has struck; see `swarm.py`."
+        self.struck: list[tuple[Strike, str]] = []
+        "All that has fired, planned or not, with its words, in the order of happening."
+        self.healed = False
+        self._simulation = simulation
+        self._seen: dict[str, None] = {}
+
+    # -- planning
+
+    def add(self, fault: Fault) -> None:
+        """Let it strike at its moment."""
+        self.planned.append(fault)
+        self._simulation.loop.watch = self
+        if fault.at is not None:
+            self._strike_at(fault, fault.at)
+
+    def watch_hops(self) -> None:
+        """Be asked at each hop from now on."""
+        self._simulation.loop.watch = self
+
+    def _strike_at(self, fault: Fault, at: float) -> None:
+        server = self._simulation.server
+        if fault.arguments.get("data") == "stale":
+            self._later(max(0.0, at - self._now() - STALE_LAG_S), server.checkpoint)
+
+        def strike() -> None:
+            fault.met += 1
+            self._strike(fault, "", self._process_named(fault.process))
+
+        self._later(max(0.0, at - self._now()), strike)
+
+    def _later(self, seconds: float, function: Callable[[], None]) -> None:
+        loop = self._simulation.loop
+        loop.call_later(seconds, function, context=loop.server_context())
+
+    def _now(self) -> float:
+        return self._simulation.loop.now_us() / 1e6
+
+    # -- being asked
+
+    def at_hop(self, hop: Hop, wire: Wire) -> float | None:
+        """What becomes of a command that is about to arrive, or of a reply.
+
+        Returns:
+            None: it goes on. Seconds: it comes later by so much; infinitely: never.
+        """
+        name = hop.command
+        if name:
+            self._seen.setdefault(name)
+        process = PROCESS.get()
+        owner = process.name if process is not None else TEST
+        for fault in self.planned:
+            if fault.command is None or fault.side != hop.direction or fault.over:
+                continue
+            if fault.command.lower() != name.lower() or fault.process not in (None, owner):
+                continue
+            if not self._meets(fault, f"fault.{fault.kind}:{owner}:{name}"):
+                if fault.arguments.get("data") == "stale" and fault.met == fault.nth - 1:
+                    self._simulation.server.checkpoint()
+                continue
+            return self._strike(fault, f"{owner}: {hop.direction} {name}", process, hop, wire)
+        if self.by_chance is not None and not self.healed and process is not None:
+            drawn = self.by_chance(hop, process)
+            if drawn is not None:
+                return self._do(*drawn, f"{owner}: {hop.direction} {name}", process, hop, wire)
+        return None
+
+    def at_moment(self, moment: Moment) -> None:
+        """A named moment is passed."""
+        process = PROCESS.get()
+        owner = process.name if process is not None else TEST
+        self._seen.setdefault(moment.name)
+        for fault in self.planned:
+            if fault.moment != moment.name or fault.over or fault.process not in (None, owner):
+                continue
+            if self._meets(fault, f"fault.{fault.kind}:{owner}:{moment.name}"):
+                self._strike(fault, f"{owner}: {moment.name}", process)
+
+    def _meets(self, fault: Fault, site: str) -> bool:
+        if fault.chance is not None:
+            if self.healed:
+                return False
+            self._simulation.chooser.draw([f"fault.{fault.kind}"])
+            return bool(self._simulation.chooser.pick(site, 2, fault.chance, quiet=True))
+        fault.met += 1
+        return fault.met >= fault.nth
+
+    # -- striking
+
+    def _strike(
+        self,
+        fault: Fault,
+        where: str,
+        process: Process | None,
+        hop: Hop | None = None,
+        wire: Wire | None = None,
+    ) -> float | None:
+        strike = Strike(self._now(), where or "at that time")
+        needs_process = fault.kind in OF_PROCESSES
+        if self.healed or (needs_process and (process is None or not process.alive)):
+            fault.suppressed.append(strike)
+            return None
+        fault.fired.append(strike)
+        return self._do(fault.kind, fault.arguments, where, process, hop, wire)
+
+    def _do(
+        self,
+        kind: str,
+        arguments: Mapping[str, Any],
+        where: str,
+        process: Process | None,
+        hop: Hop | None,
+        wire: Wire | None,
+    ) -> float | None:
+        told = " ".join(
+            [kind, *(f"{name}={value!r}" for name, value in arguments.items() if value)]
+        )
+        self.struck.append((Strike(self._now(), where or "at that time"), told))
+        simulation = self._simulation
+        simulation.loop.trace.fault(simulation.loop.now_us(), told, where)
+        if simulation.loop.tap is not None:
+            simulation.loop.tap.disturbed(told)
+        if kind in AT_HOPS:
+            assert hop is not None
+            assert wire is not None
+            return _AT_HOP[kind](arguments, hop, wire)
+        if kind in OF_PROCESSES:
+            assert process is not None
+            self._strike_process(kind, arguments, process)
+            return None
+        server = simulation.server
+        if kind == "outage":
+            server.outage(arguments["seconds"])
+        elif kind == "step_clock":
+            server.step_clock(arguments["seconds"])
+        elif kind == "flush_scripts":
+            server.flush_scripts()
+        else:
+            # The reply that was its moment is acknowledged first, or nothing acknowledged would be lost.
+            simulation.loop.call_soon(
+                server.restart, arguments["data"], context=simulation.loop.server_context()
+            )
+        return None
+
+    def _strike_process(self, kind: str, arguments: Mapping[str, Any], process: Process) -> None:
+        handle = self._handle_of(process)
+        if kind == "kill":
+            process.kill()
+            after = arguments["restart_after"]
+            if after and handle is not None:
+                self._later(
+                    after, lambda: None if process is not handle.process else handle.restart()
+                )
+        elif kind == "terminate":
+            handle.terminate() if handle is not None else process.signal(15)
+        elif handle is None:
+            raise SimulationError(
+                f"{process!r} was made by hand; only kill and terminate strike it."
+            )
+        elif kind == "partition":
+            handle.partition(arguments["direction"], arguments["seconds"])
+        elif kind == "drift":
+            handle.drift(arguments["rate"])
+        else:
+            getattr(handle, kind)(arguments["seconds"])
+
+    def _handle_of(self, process: Process) -> SimulatedProcess | None:
+        return next((h for h in self._simulation.processes() if h.process is process), None)
+
+    def _process_named(self, name: str | None) -> Process | None:
+        return next((h.process for h in self._simulation.processes() if h.name == name), None)
+
+    # -- afterwards
+
+    def check(self) -> None:
+        """Raises FaultNeverFired if one that was asked for has not."""
+        missing = [fault for fault in self.planned if not fault.fired and not fault.optional]
+        if not missing:
+            return
+        lines = []
+        for fault in missing:
+            why = "its moment never came"
+            if fault.suppressed:
+                why = f"at {fault.suppressed[0]} there was nothing left to strike"
+            elif fault.met:
+                why = f"its moment came {fault.met} time(s) only"
+            lines.append(f"    {fault}: {why}")
+        seen = ", ".join(sorted(self._seen)) or "none"
+        raise FaultNeverFired(
+            "faults were asked for and never fired:\n"
+            + "\n".join(lines)
+            + f"\n  Commands and moments that there were: {seen}.\n"
+            "  Ask for what happens, let the test live long enough, or say optional=True."
+        )
+
+
+def _lose(arguments: Mapping[str, Any], hop: Hop, wire: Wire) -> float:
+    del hop
+    if arguments["how"] == "reset":
+        wire.cut()
+    return float("inf")
+
+
+def _reset(arguments: Mapping[str, Any], hop: Hop, wire: Wire) -> float:
+    return _lose({"how": "reset"}, hop, wire)
+
+
+def _delay(arguments: Mapping[str, Any], hop: Hop, wire: Wire) -> float:
+    del hop, wire
+    seconds: float = arguments["seconds"]
+    return seconds
+
+
+def _answer_with_error(arguments: Mapping[str, Any], hop: Hop, wire: Wire) -> float:
+    del hop
+    text = ERRORS.get(arguments["error"], arguments["error"])
+    wire.reply(encode_error(text), Error(text), traced=True)
+    return float("inf")
+
+
+_AT_HOP = {
+    "lose_request": _lose,
+    "lose_reply": _lose,
+    "reset": _reset,
+    "delay": _delay,
+    "error": _answer_with_error,
+}
+
+
+def fault_of(
+    simulation: Simulation,
+    kind: str,
+    *,
+    at: float | datetime | str | None,
+    command: str | None,
+    before: str | None,
+    after: str | None,
+    nth: int,
+    times: int,
+    chance: float | None,
+    process: SimulatedProcess | str | None,
+    optional: bool,
+    arguments: dict[str, Any],
+) -> Fault:
+    """A fault from the words of a test.
+
+    Raises:
+        SimulationError: they do not fit together; the message says how they do.
+    """
+    if kind not in KINDS:
+        raise SimulationError(f"there is no fault {kind!r}.\n  It is one of {', '.join(KINDS)}.")
+    given = {"at": at, "command": command, "before": before, "after": after}
+    triggers = [name for name, value in given.items() if value is not None]
+    if len(triggers) != 1:
+        raise SimulationError(
+            f"inject({kind!r}) with {' and '.join(triggers) or 'no moment'}: it needs exactly one of "
+            "at=, command=, before= and after=.\n"
+            "  at=12 (seconds), before='commit', after='claim', or command='claim' with nth=2."
+        )
+    if at is not None and (kind in AT_HOPS or chance is not None or nth != 1 or times != 1):
+        raise SimulationError(
+            f"inject({kind!r}, at={at!r}): a point of time has no command to strike, nor an nth.\n"
+            "  Use command=, before= or after=; or another kind, such as outage."
+        )
+    if nth < 1 or times < 1 or (chance is not None and not 0 < chance <= 1):
+        raise SimulationError(
+            f"inject({kind!r}, nth={nth!r}, times={times!r}, chance={chance!r}): nth and times count "
+            "from 1, and a chance is above 0 and at most 1."
+        )
+    expected = KINDS[kind]
+    unknown = sorted(set(arguments) - set(expected))
+    missing = sorted(n for n, v in expected.items() if v is None and n not in arguments)
+    if unknown or missing:
+        raise SimulationError(
+            f"inject({kind!r}) takes {', '.join(expected) or 'no arguments'}; "
+            f"missing: {', '.join(missing) or 'none'}, unknown: {', '.join(unknown) or 'none'}."
+        )
+    name = process if isinstance(process, str) or process is None else process.name
+    if at is not None and kind in OF_PROCESSES and name is None:
+        raise SimulationError(f"inject({kind!r}, at={at!r}) needs process=: whom does it strike?")
+    target = command or before or after
+    side = "reply" if after or (command and kind == "lose_reply") else "request"
+    if target in MOMENTS and kind in AT_HOPS:
+        raise SimulationError(
+            f"inject({kind!r}) strikes a command or its reply, and {target!r} is a moment.\n"
+            "  Name a script (claim, commit, renew, ...) or a command of Redis (BLPOP, ...)."
+        )
+    return Fault(
+        kind,
+        {**expected, **arguments},
+        command=None if target in MOMENTS else target,
+        side=side,
+        moment=target,
+        at=_seconds(simulation, at),
+        nth=nth,
+        times=times,
+        chance=chance,
+        process=name,
+        optional=optional,
+    )
+
+
+def _seconds(simulation: Simulation, at: float | datetime | str | None) -> float | None:
+    """Since the world began."""
+    now = simulation.loop.now_us() / 1e6
+    if at is None:
+        return None
+    if isinstance(at, int | float):
+        return now + at
+    return now + (epoch_ns(at) - simulation.clock.time_ns()) / 1e9

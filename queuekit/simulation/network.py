@@ -1,0 +1,59 @@
+"""The simulated network whose one Redis is the embedded one."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from queuekit.simulation.beside import Beside, contents_of, load_into, saved_of
+from queuekit.simulation.server import Connection, EmbeddedServer
+from queuekit.simulation.wire import Scripts, Wire
+
+
+class EmbeddedNetwork:
+    """A network on which every address leads to one embedded Redis.
+
+    One, since a queue that an application builds at import time for `redis://localhost` and a test
+    that asks for `simulation.queue` mean the same; databases are kept apart by number as ever.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.server = EmbeddedServer()
+        self.scripts = Scripts()
+        self.wires: list[Wire] = []
+        self.numbers: Iterator[int] = itertools.count(1)
+
+    def connect(self, protocol: asyncio.BaseProtocol, address: str) -> asyncio.Transport:
+        """A connection to the Redis."""
+        wire = Wire(self._loop, protocol, address, self)
+        wire.peer = Connection(self.server, wire)
+        return wire
+
+    def contents(self, root: str, database: int = 0) -> list[Any]:
+        return contents_of(self.server.fake.dbs[database], root)
+
+    def look(self, *command: bytes, database: int | None = None) -> Any:
+        beside: Any = Beside()
+        connection = Connection(self.server, beside)
+        self.server.connections.remove(connection)  # it is nobody whom others wait for
+        if database:
+            connection.execute([b"SELECT", b"%d" % database])
+        connection.execute(list(command))
+        return beside.value
+
+    def save(self) -> object:
+        return saved_of(self.server.fake.dbs)
+
+    def load(self, saved: Any) -> None:
+        load_into(self.server.fake.dbs, saved or {})
+        self.server.written.clear()
+
+    def flush_scripts(self) -> None:
+        self.look(b"SCRIPT", b"FLUSH")
+
+    def close(self) -> None:
+        for wire in list(self.wires):
+            wire.abort()

@@ -1,0 +1,109 @@
+"""The simulated Redis as a test handles it: stopped, started, restarted, set back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+from queuekit.simulation.errors import SimulationError
+
+if TYPE_CHECKING:
+    from queuekit.simulation.wire import Network
+    from queuekit.simulation.world import Simulation
+
+Data = Literal["kept", "lost", "stale"]
+
+
+class SimulatedServer:
+    """The one Redis of a simulation."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+        self._checkpoint: object | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether it takes connections."""
+        return not self._simulation.loop.server_down
+
+    def stop(self) -> None:
+        """Close all connections, and take no new ones: clients see theirs reset, and others refused."""
+        loop = self._simulation.loop
+        loop.server_down = True
+        self._disturbed("the server is down")
+        self._reset_connections()
+
+    def start(self) -> None:
+        """Take connections again, with the data that it had; a script is not known any more."""
+        loop = self._simulation.loop
+        if loop.server_down:
+            loop.server_down = False
+            self._network.flush_scripts()
+
+    def outage(self, seconds: float) -> None:
+        """Be away for so long."""
+        self.stop()
+        self._later(seconds, self.start)
+
+    def restart(self, data: Data = "kept") -> None:
+        """Stop, and start at once.
+
+        Args:
+            data: what it has then: all of it is "kept", or all "lost"; "stale" is what it held at the
+                last `checkpoint()`: its later writes are gone although they were acknowledged, as after a
+                crash without fsync or a failover to a replica that lagged behind.
+
+        Raises:
+            SimulationError: there was no checkpoint, or no such word.
+        """
+        if data not in ("kept", "lost", "stale"):
+            raise SimulationError(
+                f"restart(data={data!r}): it is 'kept', 'lost' or 'stale' (as at the last checkpoint())."
+            )
+        if data == "stale" and self._checkpoint is None:
+            raise SimulationError(
+                "restart(data='stale'): there is no earlier state to go back to.\n"
+                "  Call simulation.server.checkpoint() where that state is reached."
+            )
+        self._reset_connections()
+        if data != "kept":
+            self._network.load(self._checkpoint if data == "stale" else None)
+            tap = self._simulation.loop.tap
+            if tap is not None:
+                tap.data_changed(data)
+        self._simulation.loop.server_down = False
+        self._network.flush_scripts()
+
+    def checkpoint(self) -> None:
+        """Keep what it holds now, for `restart(data="stale")`."""
+        self._checkpoint = self._network.save()
+
+    def flush_scripts(self) -> None:
+        """Forget all scripts, as SCRIPT FLUSH does: the next EVALSHA is answered with NOSCRIPT."""
+        self._network.flush_scripts()
+        self._disturbed("scripts are flushed")
+
+    def step_clock(self, seconds: float) -> None:
+        """Set its clock ahead by so much (negative: back). All that is due, leased or kept follows it."""
+        clock = self._simulation.loop.server_clock
+        clock.set_skew(clock.skew_ns / 1e9 + seconds)
+        self._disturbed("the server's clock was set")
+
+    def _reset_connections(self) -> None:
+        for wire in list(self._network.wires):
+            wire.cut(ConnectionResetError("the simulated Redis closed the connection"))
+
+    def _later(self, seconds: float, function: Callable[[], None]) -> None:
+        loop = self._simulation.loop
+        loop.call_later(seconds, function, context=loop.server_context())
+
+    def _disturbed(self, what: str) -> None:
+        tap = self._simulation.loop.tap
+        if tap is not None:
+            tap.disturbed(what)
+
+    @property
+    def _network(self) -> Network:
+        network = self._simulation.loop.network
+        assert network is not None
+        return network
