@@ -1,0 +1,314 @@
+"""What a queue must hold, kept beside it from what its server was told and has answered.
+
+It shares no code with the queue: a move is taken in as the commands and replies on the wire say, and held
+against what was there before. Jobs are those of the server, whether their client heard of them or not.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from queuekit.simulation.contents import Snapshot
+    from queuekit.simulation.process import Process
+
+TERMINAL = frozenset({"complete", "failed", "aborted"})
+HELD = frozenset({"active", "aborting"})
+SOLO_AFTER = 2
+"Losses after which a job runs alone (docs/reliability.md)."
+TOMBSTONE_MS = 60_000
+QUARANTINE_MS = 30 * 86_400_000
+FOR_EVER = 1 << 62
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A promise that was not kept."""
+
+    promise: str
+    "P1 to P8."
+    what: str
+    "In words, with what was found."
+    at_ms: int
+    "By the server's clock."
+    job: str = ""
+    "Its key, if it is one job's matter."
+    queue: str = ""
+
+    def __str__(self) -> str:
+        job = f" job {self.job!r}:" if self.job else ""
+        return f"{self.promise}{job} {self.what}"
+
+
+class Run:
+    """One claim of a job, and what became of it."""
+
+    __slots__ = (
+        "abandoned",
+        "began_ms",
+        "error",
+        "fence",
+        "lease_end_ms",
+        "let_go",
+        "outcome",
+        "own_end",
+        "process",
+        "worker",
+    )
+
+    def __init__(self, fence: int, worker: str, process: Process | None, lease_end_ms: int) -> None:
+        self.fence = fence
+        self.worker = worker
+        self.process = process
+        self.lease_end_ms = lease_end_ms
+        "As it was last renewed."
+        self.began_ms: int | None = None
+        "When its task was called."
+        self.outcome = ""
+        "How that call ended: returned, raised, cancelled or killed; empty as long as it runs."
+        self.error: BaseException | None = None
+        self.abandoned = False
+        self.own_end = False
+        "Its task has ended it, by finish() or retry(), and goes on as it likes."
+        self.let_go = ""
+        "How the job went on without it: the target of its own commit, or lost."
+
+    @property
+    def open(self) -> bool:
+        """Whether its task runs now, and is nobody's responsibility but its worker's."""
+        return self.began_ms is not None and not self.outcome and not self.abandoned
+
+
+class Life:
+    """One job from its enqueue to its end; a key that is enqueued again begins another."""
+
+    def __init__(self, key: str, payload: bytes, due_ms: int, group: str, status: str) -> None:
+        self.key = key
+        self.payload = payload
+        self.due_ms = due_ms
+        self.group = group
+        self.status = status
+        self.acknowledged = False
+        "Whether its client has heard of it."
+        self.worker = ""
+        self.fence = 0
+        self.claim = ""
+        self.lease_end_ms = 0
+        self.attempts = self.failures = self.losses = self.unknown = 0
+        self.ended: tuple[int, str, bool] | None = None
+        "The last accepted end of a run: its fence, its claim, and whether its lease had ended."
+        self.result: bytes | None = None
+        self.ends_ms = FOR_EVER
+        "When the record of a finished job ends."
+        self.known_until_ms = FOR_EVER
+        "Until then its enqueue, sent again, is answered as the same."
+        self.runs: list[Run] = []
+        self.retried_by: Process | None = None
+        self.waited = False
+        "For another one of its group."
+
+    @property
+    def over(self) -> bool:
+        return self.status in TERMINAL
+
+    @property
+    def solo(self) -> bool:
+        return self.losses >= SOLO_AFTER
+
+    @property
+    def run(self) -> Run | None:
+        """The one that holds it, or held it last."""
+        return self.runs[-1] if self.runs else None
+
+    def run_of(self, fence: int) -> Run | None:
+        return next((run for run in reversed(self.runs) if run.fence == fence), None)
+
+    def holds(self, fence: int, claim: str) -> bool:
+        return self.status in HELD and self.fence == fence and self.claim == claim
+
+    @cached_property
+    def options(self) -> dict[str, Any] | None:
+        """What it was enqueued with; None when another codec has written that down."""
+        try:
+            call = json.loads(self.payload)
+        except ValueError:
+            return None
+        return call if isinstance(call, dict) and "function" in call else None
+
+
+class Ledger:
+    """One queue.
+
+    Args:
+        root: what its keys in Redis begin with.
+        database: of the server.
+        report: told of each breach.
+        reach: told of each label.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        database: int,
+        report: Callable[[Broken], None],
+        reach: Callable[[str], None],
+    ) -> None:
+        self.root = root
+        self.database = database
+        self.name = root[len("qk:{") : -1]
+        self.reach = reach
+        self._report = report
+        self.tampered = ""
+        "Who has written to its keys beside the scripts: then nothing of it is checked."
+        self.lives: dict[str, Life] = {}
+        self.by_id: dict[str, Life] = {}
+        "By the id of the enqueue."
+        self.runs: dict[tuple[int, str], tuple[Life, Run]] = {}
+        "By fence and claim."
+        self.held: dict[str, Life] = {}
+        self.ready: dict[str, Life] = {}
+        "Queued and due, as far as `due_by` has looked."
+        self._waiting: list[tuple[int, int, Life]] = []
+        self._pushed = 0
+        self.groups: dict[str, dict[str, Life]] = {}
+        "Of each group those that are held."
+        self.top_fence = 0
+        self.claims: dict[str, str] = {}
+        "The last claim of each worker."
+        self.workers: dict[str, Process | None] = {}
+        self.ticks: dict[tuple[str, int], str] = {}
+        "Who has handled it first: schedule and tick -> the worker."
+        self.tick_jobs: dict[tuple[str, int], str] = {}
+        self.passed_ticks: set[tuple[str, int]] = set()
+        "Handled, and no job was to come of them."
+        self.last_ticks: dict[str, str] = {}
+        "The job of each schedule's last tick."
+        self.last_claim: tuple[int, str, bool] = (-1, "", False)
+        self.stalled_ns: int | None = None
+        self.now_ms = 0
+
+    def breach(self, promise: str, key: str, what: str) -> None:
+        """A promise is broken, now."""
+        if not self.tampered:
+            self._report(Broken(promise, what, self.now_ms, key, self.name))
+
+    # -- how jobs move
+
+    def begin(self, key: str, enqueue_id: str, payload: bytes, due_ms: int, group: str) -> Life:
+        """A new life."""
+        before = self.lives.get(key)
+        if before is not None and not before.over:
+            self.breach(
+                "P7", key, f"was accepted anew while the job of that key is {before.status}"
+            )
+            self._leave(before)
+        life = self.lives[key] = Life(key, payload, due_ms, group, "queued")
+        self.by_id[enqueue_id] = life
+        self._enter(life)
+        return life
+
+    def _enter(self, life: Life) -> None:
+        life.status = "queued"
+        life.waited = bool(life.group and self.groups.get(life.group))
+        self._pushed += 1
+        heapq.heappush(self._waiting, (life.due_ms, self._pushed, life))
+
+    def _leave(self, life: Life) -> None:
+        self.ready.pop(life.key, None)
+        self.held.pop(life.key, None)
+        if life.group and life.group in self.groups:
+            self.groups[life.group].pop(life.key, None)
+
+    def take(self, life: Life, run: Run, claim: str) -> None:
+        """It is claimed."""
+        self._leave(life)
+        life.status, life.fence, life.claim = "active", run.fence, claim
+        life.lease_end_ms, life.worker = run.lease_end_ms, run.worker
+        life.attempts += 1
+        life.runs.append(run)
+        self.runs[run.fence, claim] = life, run
+        self.held[life.key] = life
+        if life.group:
+            self.groups.setdefault(life.group, {})[life.key] = life
+        self.top_fence = max(self.top_fence, run.fence)
+
+    def queue_again(self, life: Life, due_ms: int) -> None:
+        """A run of it is over, and another one is to come."""
+        self._leave(life)
+        life.due_ms = due_ms
+        self._enter(life)
+
+    def finish(self, life: Life, status: str, ttl_ms: int) -> None:
+        """It is over."""
+        self._leave(life)
+        life.status = status
+        # With a negative ttl there is no record to be read, only a tombstone for enqueues sent twice.
+        life.ends_ms = FOR_EVER if ttl_ms == 0 else self.now_ms + max(ttl_ms, 0)
+        life.known_until_ms = life.ends_ms if ttl_ms >= 0 else self.now_ms + TOMBSTONE_MS
+
+    def due_by(self, now_ms: int) -> Iterator[Life]:
+        """Those that wait and whose time has come by then."""
+        while self._waiting and self._waiting[0][0] <= now_ms:
+            due_ms, _, life = heapq.heappop(self._waiting)
+            waits = life.status == "queued" and life.due_ms == due_ms
+            if waits and self.lives.get(life.key) is life:
+                self.ready[life.key] = life
+        yield from self.ready.values()
+
+    def next_due_ms(self) -> int | None:
+        """When the next of the others comes due."""
+        while self._waiting:
+            due_ms, _, life = self._waiting[0]
+            if life.status == "queued" and life.due_ms == due_ms:
+                return due_ms
+            heapq.heappop(self._waiting)
+        return None
+
+    def first_waiting(self) -> Life | None:
+        """Whose time comes next, as `next_due_ms` has found it; None if it may have to wait for others."""
+        life = self._waiting[0][2]
+        return None if life.solo or self.groups.get(life.group) else life
+
+    # -- when the server has lost what it had
+
+    def begin_anew(self, snapshot: Snapshot) -> None:
+        """Take what the server holds now for what it must hold."""
+        self.lives, self.by_id, self.ready, self._waiting = {}, {}, {}, []
+        self.held, self.groups, self.claims, self.runs = {}, {}, {}, {}
+        self.top_fence = int(snapshot.contents.get("fence", 0))
+        self.ticks, self.tick_jobs, self.last_ticks = {}, {}, {}
+        self.passed_ticks = set()
+        leases, finished = snapshot.scores("lease"), snapshot.scores("finished")
+        for key in sorted({*snapshot.calls, *snapshot.jobs}):
+            call, state = snapshot.calls.get(key, b""), snapshot.jobs.get(key, {})
+            head, _, payload = call.partition(b"\n")
+            life = Life(key, payload, int(state.get("due", 0)), state.get("group", ""), "queued")
+            self.lives[key] = life
+            self.by_id[(head or state.get("gone", "").encode()).partition(b" ")[0].decode()] = life
+            life.fence, life.claim = int(state.get("fence", 0)), state.get("claim", "")
+            life.lease_end_ms = int(leases.get(key, 0))
+            for name in ("attempts", "failures", "losses", "unknown"):
+                setattr(life, name, int(state.get(name, 0)))
+            status = state.get("status", "queued")
+            if status == "queued":
+                self._enter(life)
+                continue
+            life.status = status
+            if life.over:
+                end = finished.get(key, float("inf"))
+                life.ends_ms = FOR_EVER if end == float("inf") else int(end)
+                life.result = state["result"].encode() if "result" in state else None
+                if "gone" in state:
+                    life.ends_ms = 0
+            else:
+                self.held[key] = life
+                run = Run(life.fence, state.get("worker", ""), None, life.lease_end_ms)
+                life.runs = [run]
+                self.runs[life.fence, life.claim] = life, run
+                if life.group:
+                    self.groups.setdefault(life.group, {})[key] = life

@@ -1,0 +1,87 @@
+"""P6: a due job does not wait while a worker that could run it has a free slot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from queuekit.exploration.ledger import Ledger, Life
+
+if TYPE_CHECKING:
+    from queuekit.simulation.world import Simulation
+
+GRACE_NS = 10_000_000
+"Clocks and due times are whole milliseconds; a due job is taken within some of them."
+
+CALM_S = 30.0
+"Beside a worker's idle wait: how long after a disturbance workers may be behind, by pauses and time-outs."
+
+
+class Punctuality:
+    """Asked at the end of each instant, when all that could be done is done."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+        self._calm_from_ns = 0
+        self._told: set[int] = set()
+
+    def disturbed(self) -> None:
+        """From now on workers may be late, for a while."""
+        idle_s = self._simulation.environment.idle_wait_s()
+        self._calm_from_ns = self._simulation.clock.elapsed_ns + round((idle_s + CALM_S) * 1e9)
+
+    def look(self, ledger: Ledger, now_ns: int, next_ns: int) -> None:
+        """Nothing happens between now and `next_ns`: whoever could start now, and does not, is late."""
+        if now_ns < self._calm_from_ns:
+            ledger.stalled_ns = None
+            return
+        since_ns, life = self._startable(ledger, now_ns, next_ns)
+        if life is None:
+            ledger.stalled_ns = None
+            return
+        worker = self._free_worker(ledger)
+        if worker is None:
+            ledger.stalled_ns = None
+            return
+        since_ns = ledger.stalled_ns = min(since_ns, ledger.stalled_ns or since_ns)
+        if next_ns - since_ns > GRACE_NS and id(life) not in self._told:
+            self._told.add(id(life))
+            waits_s = (next_ns - since_ns) / 1e9
+            what = f"is due, and worker {worker} has a free slot; nothing happens for {waits_s:g} s"
+            ledger.breach("P6", life.key, what)
+
+    def _startable(self, ledger: Ledger, now_ns: int, next_ns: int) -> tuple[int, Life | None]:
+        """Since when a job could start (never before now), and which one."""
+        for life in ledger.due_by(ledger.now_ms):
+            if not life.solo and not _is_blocked(ledger, life):
+                return now_ns, life
+        due_ms = ledger.next_due_ms()
+        if due_ms is None:
+            return now_ns, None
+        due_ns = now_ns + (due_ms - ledger.now_ms) * 1_000_000
+        if due_ns + GRACE_NS >= next_ns:
+            return now_ns, None
+        return due_ns, ledger.first_waiting()
+
+    def _free_worker(self, ledger: Ledger) -> str | None:
+        for handle in self._simulation.workers():
+            worker: Any = handle.worker
+            if not handle.running or worker.queue.store.root != ledger.root:
+                continue
+            process = ledger.workers.get(worker.address, self)
+            if process is self or getattr(process, "paused", False):
+                continue  # it has not claimed anything yet, or does not run
+            if process is not None and not getattr(process, "alive", True):
+                continue
+            session = worker._session
+            if session is not None and not session.stopping and worker.has_room():
+                return str(worker.id)
+        return None
+
+
+def _is_blocked(ledger: Ledger, life: Life) -> bool:
+    """Whether its group has somebody who runs, or waits to run alone."""
+    if not life.group:
+        return False
+    return bool(ledger.groups.get(life.group)) or any(
+        other.group == life.group and other.solo for other in ledger.ready.values()
+    )

@@ -1,0 +1,45 @@
+"""P2 from the runs themselves: when a task is called, and who else runs it then."""
+
+from __future__ import annotations
+
+from queuekit.exploration import labels
+from queuekit.exploration.ledger import Ledger, Life, Run
+from queuekit.simulation.process import Process
+
+
+def began(ledger: Ledger, life: Life, run: Run) -> None:
+    """Called when a task is called, before it is entered."""
+    key, now_ms = life.key, ledger.now_ms
+    if not life.holds(run.fence, life.claim):
+        how = life.status if life.over else f"{life.status} under fence {life.fence}"
+        ledger.breach("P2", key, f"was begun by fence {run.fence}, and it is {how}")
+    elif now_ms >= life.lease_end_ms and not _has_clocks_of_its_own(run.process):
+        late = (now_ms - life.lease_end_ms) / 1000
+        ledger.breach("P2", key, f"was begun by {run.worker} {late:g} s after its lease had ended")
+    for other in life.runs:
+        if other is run or not other.open or other.own_end:
+            continue
+        if other.let_go == "lost" or now_ms >= other.lease_end_ms:
+            ledger.reach(labels.OVERLAP)
+        else:
+            left = (other.lease_end_ms - now_ms) / 1000
+            what = f"was begun by {run.worker} while {other.worker} runs it"
+            ledger.breach("P2", key, f"{what}, whose lease lasts {left:g} s more")
+    _check_alone(ledger, life, run)
+
+
+def _check_alone(ledger: Ledger, life: Life, run: Run) -> None:
+    """A job that was lost twice has its process for itself (P4)."""
+    for other_life in ledger.held.values():
+        other = other_life.run
+        if other is None or other_life is life or other.worker != run.worker or not other.open:
+            continue
+        if life.solo or other_life.solo:
+            suspect, beside = (life, other_life) if life.solo else (other_life, life)
+            what = f"was lost {suspect.losses} times, and does not run alone: {beside.key!r} runs beside it"
+            ledger.breach("P4", suspect.key, what)
+
+
+def _has_clocks_of_its_own(process: Process | None) -> bool:
+    """Whether what it knows of its lease, by its own clock, may be wrong."""
+    return bool(getattr(process, "drift_rate", 0.0))

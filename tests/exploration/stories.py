@@ -1,0 +1,183 @@
+"""Small stories: what a queue goes through, each with what can go wrong in it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from queuekit import CronJob
+from queuekit.simulation import Hold, Hop, Moment
+from queuekit.simulation.process import Process
+
+
+async def ok(ctx):
+    return "done"
+
+
+async def fails(ctx):
+    raise ValueError("no")
+
+
+async def long(ctx):
+    await asyncio.sleep(20)
+
+
+async def tick(ctx):
+    """Of a schedule."""
+
+
+TASKS = [ok, fails, long]
+
+
+def worker(simulation, name="worker", tasks=(*TASKS, tick), **options):
+    """A worker in a process of its own."""
+    process = Process(simulation.loop, name)
+    process.run(simulation.worker, list(tasks), **{"lease_s": 6, **options})
+    return process
+
+
+def strike(simulation, process, moment, blow):
+    """Once, at a moment of a process's."""
+    struck = []
+
+    def observer(event):
+        if isinstance(event, Moment) and event.name == moment and not struck:
+            struck.append(event)
+            return blow(event)
+        return None
+
+    simulation.observe(observer)
+    return struck
+
+
+async def plain(simulation):
+    """Some jobs, a retry, a scheduled one, a group; nothing goes wrong."""
+    worker(simulation, concurrency=2)
+    queue = simulation.queue
+    await queue.enqueue("ok", key="a")
+    await queue.enqueue("fails", key="b", retries=2, retry_delay=3)
+    await queue.enqueue("ok", key="later", scheduled=simulation.now.timestamp() + 9)
+    await queue.enqueue("long", key="g1", group_key="g", timeout=60)
+    await queue.enqueue("ok", key="g2", group_key="g")
+    await simulation.advance(60)
+
+
+async def idle_first(simulation):
+    """Jobs come to a worker that waits."""
+    worker(simulation)
+    await simulation.advance(2)
+    await simulation.queue.enqueue("ok", key="a")
+    await simulation.advance(5)
+    await simulation.queue.enqueue("ok", key="later", scheduled=simulation.now.timestamp() + 9)
+    await simulation.advance(60)
+
+
+async def killed(simulation):
+    """A worker is killed in the midst of a job, and another one takes it up."""
+    first = worker(simulation, "first")
+    await simulation.queue.enqueue("long", key="a", timeout=60)
+    await simulation.advance(3)
+    first.kill()
+    worker(simulation, "second")
+    await simulation.advance(60)
+
+
+async def hung(simulation, moment="ended", key="a", **options):
+    """A worker hangs when its task has ended, another one does its work, then the first wakes up."""
+    simulation.environment.idle_wait_s = lambda: 5.0
+    first = worker(simulation, "first")
+    await simulation.queue.enqueue("ok", key=key, **options)
+    hold = Hold()
+    struck = strike(simulation, first, moment, lambda _: hold)
+    await simulation.run_until(lambda: struck)
+    simulation.observe(lambda event: hold if getattr(event, "process", "") == first.id else None)
+    worker(simulation, "second")
+    await simulation.advance(30)
+    hold.release()
+    await simulation.advance(30)
+
+
+async def long_run(simulation):
+    """A run that outlasts its lease, and is renewed; another worker looks after leases meanwhile."""
+    simulation.environment.idle_wait_s = lambda: 5.0
+    worker(simulation, "first")
+    await simulation.queue.enqueue("long", key="a", timeout=60)
+    await simulation.advance(1)
+    worker(simulation, "second")
+    await simulation.advance(60)
+
+
+async def killer(simulation):
+    """A job kills each process that runs it."""
+
+    async def kills(ctx):
+        await asyncio.sleep(1)
+        await simulation.loop.killer()
+
+    for number in range(6):
+        process = worker(simulation, f"w{number}", tasks=[kills, *TASKS])
+        simulation.loop.killer = process.die
+        if number == 0:
+            await simulation.queue.enqueue("kills", key="bad", timeout=60)
+        await simulation.queue.enqueue("long", key=f"beside {number}", timeout=60)
+        await simulation.advance(30)
+
+
+async def cut(simulation, script, direction="reply"):
+    """The first command of a name is executed, and its answer lost with the connection."""
+    done = []
+
+    def observer(event):
+        if (
+            isinstance(event, Hop)
+            and event.direction == "request"
+            and event.words[1:2] == (script,)
+        ):
+            done.append(event.connection) if not done else None
+        elif isinstance(event, Hop) and event.direction == "reply" and event.words and done:
+            if done[-1] == event.connection and len(done) == 1:
+                done.append(0)
+                [wire] = [w for w in simulation.loop.network.wires if w.number == event.connection]
+                wire.cut()
+
+    await worker_ready(simulation)
+    simulation.observe(observer)
+    await simulation.queue.enqueue("ok", key="a")
+    await simulation.queue.enqueue("ok", key="a")
+    await simulation.advance(20)
+    assert len(done) == 2
+
+
+async def worker_ready(simulation):
+    worker(simulation)
+    await simulation.advance(1)
+
+
+async def late_abort(simulation):
+    """Somebody aborts a job that has ended, and one that runs."""
+    worker(simulation)
+    job = await simulation.queue.enqueue("ok", key="a")
+    running = await simulation.queue.enqueue("long", key="b", timeout=60)
+    await simulation.advance(2)
+    await running.abort("enough")
+    try:
+        await job.abort("too late")
+    except Exception as error:
+        assert "final" in str(error) or "cannot" in str(error)
+    await simulation.advance(30)
+
+
+async def same_key(simulation):
+    """A key is enqueued again while its job waits, and when it has ended."""
+    await simulation.queue.enqueue("ok", key="a")
+    await simulation.queue.enqueue("ok", key="a")
+    worker(simulation)
+    await simulation.advance(2)
+    await simulation.queue.enqueue("ok", key="a")
+    await simulation.advance(2)
+
+
+async def ticking(simulation):
+    """A schedule of two workers."""
+    for name in ("first", "second"):
+        worker(simulation, name, cron_jobs=[CronJob(tick, "* * * * *")])
+    await simulation.advance(250)
