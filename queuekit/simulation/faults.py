@@ -405,19 +405,8 @@ def fault_of(
             f"inject({kind!r}, at={at!r}): a point of time has no command to strike, nor an nth.\n"
             "  Use command=, before= or after=; or another kind, such as outage."
         )
-    if nth < 1 or times < 1 or (chance is not None and not 0 < chance <= 1):
-        raise SimulationError(
-            f"inject({kind!r}, nth={nth!r}, times={times!r}, chance={chance!r}): nth and times count "
-            "from 1, and a chance is above 0 and at most 1."
-        )
-    expected = KINDS[kind]
-    unknown = sorted(set(arguments) - set(expected))
-    missing = sorted(n for n, v in expected.items() if v is None and n not in arguments)
-    if unknown or missing:
-        raise SimulationError(
-            f"inject({kind!r}) takes {', '.join(expected) or 'no arguments'}; "
-            f"missing: {', '.join(missing) or 'none'}, unknown: {', '.join(unknown) or 'none'}."
-        )
+    _check_numbers(kind, nth, times, chance)
+    _check_arguments(kind, arguments)
     name = process if isinstance(process, str) or process is None else process.name
     if at is not None and kind in OF_PROCESSES and name is None:
         raise SimulationError(f"inject({kind!r}, at={at!r}) needs process=: whom does it strike?")
@@ -430,7 +419,7 @@ def fault_of(
         )
     return Fault(
         kind,
-        {**expected, **arguments},
+        {**KINDS[kind], **arguments},
         command=None if target in MOMENTS else target,
         side=side,
         moment=target,
@@ -441,6 +430,25 @@ def fault_of(
         process=name,
         optional=optional,
     )
+
+
+def _check_numbers(kind: str, nth: int, times: int, chance: float | None) -> None:
+    if nth < 1 or times < 1 or (chance is not None and not 0 < chance <= 1):
+        raise SimulationError(
+            f"inject({kind!r}, nth={nth!r}, times={times!r}, chance={chance!r}): nth and times count "
+            "from 1, and a chance is above 0 and at most 1."
+        )
+
+
+def _check_arguments(kind: str, arguments: Mapping[str, Any]) -> None:
+    expected = KINDS[kind]
+    unknown = sorted(set(arguments) - set(expected))
+    missing = sorted(n for n, v in expected.items() if v is None and n not in arguments)
+    if unknown or missing:
+        raise SimulationError(
+            f"inject({kind!r}) takes {', '.join(expected) or 'no arguments'}; "
+            f"missing: {', '.join(missing) or 'none'}, unknown: {', '.join(unknown) or 'none'}."
+        )
 
 
 def _seconds(simulation: Simulation, at: float | datetime | str | None) -> float | None:
