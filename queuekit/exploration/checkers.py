@@ -53,7 +53,6 @@ class Watch(Tap):
         self._databases: dict[int, int] = {}
         self._under_way: Counter[int] = Counter()
         self._handlers: dict[bytes, Handler | str] = {}
-        self._offset_ms = 0
         self._written_by_hand: dict[str, str] = {}
         self._late = bool(simulation.journal.records)
         self._punctuality = Punctuality(simulation)
@@ -119,9 +118,7 @@ class Watch(Tap):
         ledger = self._ledger_of(wire, command[3])
         if ledger is None:
             return NOBODY
-        if command[4]:
-            ledger.now_ms = int(command[4])
-            self._offset_ms = ledger.now_ms - self._loop.clock.time_ns() // 1_000_000
+        self._tell_time(ledger)
         words = [each.decode("utf-8", "surrogateescape") for each in command[5:]]
         if isinstance(handler, str):
             self._upkeep(ledger, handler, words)
@@ -178,7 +175,7 @@ class Watch(Tap):
             self._ticking.end(ledger, words[0])
 
     def _tell_time(self, ledger: Ledger) -> None:
-        ledger.now_ms = self._loop.clock.time_ns() // 1_000_000 + self._offset_ms
+        ledger.now_ms = self._loop.server_clock.time_ns() // 1_000_000
 
     # -- what clients saw
 

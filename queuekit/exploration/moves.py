@@ -49,6 +49,8 @@ def enqueue(
             heard.append(known)
         elif verdict == b"taken":
             ledger.reach(labels.KEY_TAKEN)
+            if known is not None and known is life:
+                ledger.breach("P7", key, "an enqueue that was sent twice was refused for itself")
             if life is None or life.over:
                 found = f"that job is {life.status}" if life else "there is none"
                 ledger.breach("P7", key, f"was refused for the job that has its key, and {found}")

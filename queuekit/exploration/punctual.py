@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from queuekit.exploration.ledger import Ledger, Life
 
 if TYPE_CHECKING:
+    from queuekit.simulation.process import Process
     from queuekit.simulation.world import Simulation
 
 GRACE_NS = 10_000_000
@@ -67,15 +68,20 @@ class Punctuality:
             worker: Any = handle.worker
             if not handle.running or worker.queue.store.root != ledger.root:
                 continue
-            process = ledger.workers.get(worker.address, self)
-            if process is self or getattr(process, "paused", False):
-                continue  # it has not claimed anything yet, or does not run
-            if process is not None and not getattr(process, "alive", True):
+            if worker.address not in ledger.workers:
+                continue  # it has not claimed anything yet
+            process = ledger.workers[worker.address]
+            if process is not None and not _is_fit(process):
                 continue
             session = worker._session
             if session is not None and not session.stopping and worker.has_room():
                 return str(worker.id)
         return None
+
+
+def _is_fit(process: Process) -> bool:
+    """Whether it runs, reaches Redis, and its timers go as the world's do."""
+    return not process.stands_still and not process.cut_off and process.clock.rate == 1
 
 
 def _is_blocked(ledger: Ledger, life: Life) -> bool:

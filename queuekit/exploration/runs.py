@@ -42,4 +42,4 @@ def _check_alone(ledger: Ledger, life: Life, run: Run) -> None:
 
 def _has_clocks_of_its_own(process: Process | None) -> bool:
     """Whether what it knows of its lease, by its own clock, may be wrong."""
-    return bool(getattr(process, "drift_rate", 0.0))
+    return process is not None and process.clock.rate != 1

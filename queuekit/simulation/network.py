@@ -57,3 +57,4 @@ class EmbeddedNetwork:
     def close(self) -> None:
         for wire in list(self.wires):
             wire.abort()
+        self.server.close()

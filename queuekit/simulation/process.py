@@ -131,6 +131,7 @@ class Process:
         if not self.alive or not self.stands_still:
             return
         self.stands_still = False
+        self._disturbed("running again")
         put_off, self._put_off = self._put_off, []
         self.loop.resume(put_off)
 
@@ -160,6 +161,7 @@ class Process:
         if not self.cut_off:
             return
         self.cut_off = frozenset()
+        self._disturbed("connected again")
         stalled, self.stalled = self.stalled, []
         for lane in stalled:
             self.loop.let_through(lane)

@@ -76,6 +76,10 @@ _COMMANDS_OF_SUBSCRIBERS = AsyncFakeSocket.ACCEPTED_COMMANDS_WHILE_PUBSUB
 "Under RESP2; RESP3 has no such limit."
 
 
+_spare_lua: list[tuple[dict[str, Any], dict[bytes, Any]]] = []
+"Of servers that are no more: what fakeredis keeps on one, and the scripts that were compiled in it."
+
+
 @dataclass
 class _Parked:
     """A blocked command: where it waits, how to try it again, and how its answer is shaped."""
@@ -148,6 +152,23 @@ class EmbeddedServer:
         "Oldest first: whoever waits longest is served first."
         self.compiled: dict[bytes, Any] = {}
         self.scripts_run = 0
+        self._take_lua()
+
+    def _take_lua(self) -> None:
+        """Go on with an earlier server's Lua, if there is one: a new one costs a third of a small world."""
+        if _spare_lua:
+            attributes, self.compiled = _spare_lua.pop()
+            self.fake.__dict__.update(attributes)
+            attributes["_lua_runtime"].execute("math.randomseed(0)")
+
+    def close(self) -> None:
+        """Leave the Lua to the next server; what scripts may change in it is checked after each."""
+        attributes = {
+            name: value for name, value in vars(self.fake).items() if name.startswith("_lua_")
+        }
+        if attributes and not _spare_lua:
+            attributes["_lua_current_socket"][0] = None
+            _spare_lua.append((attributes, self.compiled))
 
     def after_command(self, sender: Connection) -> None:
         """Serve those who wait, then send what the command has brought, the sender's own first."""

@@ -216,6 +216,7 @@ class TwinNetwork:
     def close(self) -> None:
         for wire in list(self.wires):
             wire.abort()
+        self.embedded.close()
         self.relayed.close()
 
 

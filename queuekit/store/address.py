@@ -169,6 +169,15 @@ def _try_out(connection: type[Any], options: dict[str, Any]) -> None:
         ) from error
 
 
+try:
+    from redis.driver_info import DriverInfo
+except ImportError:  # before redis-py 7
+    _DRIVER: dict[str, Any] = {}
+else:
+    # Left to itself, each connection reads redis-py's metadata anew, which costs more than all else of it.
+    _DRIVER = {"driver_info": DriverInfo()}
+
+
 def connection_options(given: dict[str, Any], *, keepalive: bool) -> dict[str, Any]:
     """Options of a connection of redis-py: what we set where nothing is given, and what is ours alone."""
     options: dict[str, Any] = {
@@ -180,6 +189,7 @@ def connection_options(given: dict[str, Any], *, keepalive: bool) -> dict[str, A
         "health_check_interval": 0,
         # Replies are read as they come in version 2 of the protocol, as bytes.
         "protocol": 2,
+        **_DRIVER,
         "decode_responses": False,
     }
     if keepalive:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from queuekit import CronJob
+from queuekit.errors import JobStateError
 from queuekit.simulation import Hold, Hop, Moment
 from queuekit.simulation.process import Process
 
@@ -127,17 +129,14 @@ async def cut(simulation, script, direction="reply"):
     done = []
 
     def observer(event):
-        if (
-            isinstance(event, Hop)
-            and event.direction == "request"
-            and event.words[1:2] == (script,)
-        ):
-            done.append(event.connection) if not done else None
-        elif isinstance(event, Hop) and event.direction == "reply" and event.words and done:
-            if done[-1] == event.connection and len(done) == 1:
-                done.append(0)
-                [wire] = [w for w in simulation.loop.network.wires if w.number == event.connection]
-                wire.cut()
+        if not isinstance(event, Hop) or not event.words:
+            return
+        if event.direction == "request" and event.words[1:2] == (script,) and not done:
+            done.append(event.connection)
+        elif event.direction == direction and done == [event.connection]:
+            done.append("cut")
+            [wire] = [w for w in simulation.loop.network.wires if w.number == event.connection]
+            wire.cut()
 
     await worker_ready(simulation)
     simulation.observe(observer)
@@ -159,10 +158,8 @@ async def late_abort(simulation):
     running = await simulation.queue.enqueue("long", key="b", timeout=60)
     await simulation.advance(2)
     await running.abort("enough")
-    try:
+    with contextlib.suppress(JobStateError):  # unless a defect lets it pass
         await job.abort("too late")
-    except Exception as error:
-        assert "final" in str(error) or "cannot" in str(error)
     await simulation.advance(30)
 
 
@@ -174,6 +171,22 @@ async def same_key(simulation):
     await simulation.advance(2)
     await simulation.queue.enqueue("ok", key="a")
     await simulation.advance(2)
+
+
+async def late_tick(simulation):
+    """One of two workers is held up on its way to tell of a tick."""
+    held = Hold()
+    for name in ("first", "second"):
+        process = worker(simulation, name, cron_jobs=[CronJob(tick, "* * * * *")])
+
+    def observer(event):
+        mine = isinstance(event, Hop) and event.process == process.id
+        return held if mine and event.words[1:2] == ("cron",) else None
+
+    simulation.observe(observer)
+    await simulation.advance(70)
+    held.release()
+    await simulation.advance(30)
 
 
 async def ticking(simulation):
