@@ -66,7 +66,8 @@ def claim(
     if ledger.claims.get(worker) == claim_id:
         _claimed_again(ledger, claim_id, [text(job[0]) for job in jobs])
         return NOBODY
-    ledger.claims[worker] = claim_id
+    if jobs:  # one that got nothing is a new one when it is sent again
+        ledger.claims[worker] = claim_id
     at_ms, other, got = ledger.last_claim
     if at_ms == ledger.now_ms and other != worker and (got or jobs):
         ledger.reach(labels.TWO_CLAIMED)

@@ -1,6 +1,6 @@
 """Mutants of the Lua scripts: every comparison turned, every write dropped, every step of one left out.
 
-A mutant is a change of the text, made when a script is loaded; no file is touched. Its name holds the place and
+A mutant is a change of the text, made when a script is loaded; no file is touched. Its name holds place and
 both texts: `commit.lua:53 status == -> ~= #1`, where the number tells apart those of one line.
 """
 
@@ -132,7 +132,10 @@ def _of_file(file: str) -> Iterator[Edit]:
         elif word.text == "1" and words[at - 1].text in "+-" and _is_value(words[at - 2]):
             sign = words[at - 1]
             yield named(
-                sign.start, word.end, f"{sign.text} 0", f"{_operand(words, at - 1)} {sign.text} 1 -> 0"
+                sign.start,
+                word.end,
+                f"{sign.text} 0",
+                f"{_operand(words, at - 1)} {sign.text} 1 -> 0",
             )
 
 
@@ -162,13 +165,21 @@ def _stands_for_itself(words: list[Token], at: int) -> bool:
     if before is None or before.text in BEGINS_STATEMENT:
         return True
     if before.kind == "name":
-        return before.text not in ("return", "and", "or", "not", "in", "if", "elseif", "function", "while")
+        return before.text not in (
+            "return",
+            "and",
+            "or",
+            "not",
+            "in",
+            "if",
+            "elseif",
+            "function",
+            "while",
+        )
     return before.kind in ("number", "string")
 
 
-def _without_write(
-    source: str, words: list[Token], at: int
-) -> tuple[int, int, str, str] | None:
+def _without_write(source: str, words: list[Token], at: int) -> tuple[int, int, str, str] | None:
     """The call at a place left out, if it writes: the change, and its name."""
     command = words[at + 2]
     if command.kind != "string":

@@ -1,7 +1,6 @@
 """What a mutant is: changes of scripts and functions, in force inside a `with` block of this process only."""
 
 from __future__ import annotations
-
 import __future__
 
 import contextlib
@@ -27,7 +26,9 @@ class Text:
     new: str
 
     def applied(self, source: str) -> str:
-        assert source.count(self.old) == 1, f"{self.file} has {self.old!r} {source.count(self.old)} times"
+        assert source.count(self.old) == 1, (
+            f"{self.file} has {self.old!r} {source.count(self.old)} times"
+        )
         return source.replace(self.old, self.new)
 
 
@@ -58,8 +59,12 @@ class Code:
     def changed(self) -> Any:
         """The code object of the mutant."""
         source = textwrap.dedent(inspect.getsource(self.function))
-        assert source.count(self.old) == 1, f"{self.where} has {self.old!r} {source.count(self.old)} times"
-        source = "\n" * (self.function.__code__.co_firstlineno - 1) + source.replace(self.old, self.new)
+        assert source.count(self.old) == 1, (
+            f"{self.where} has {self.old!r} {source.count(self.old)} times"
+        )
+        source = "\n" * (self.function.__code__.co_firstlineno - 1) + source.replace(
+            self.old, self.new
+        )
         tree = compile(source, self.where, "exec", __future__.annotations.compiler_flag)
         return next(
             constant

@@ -1,0 +1,107 @@
+"""Looking for a mutant with the default stories, in a process of its own with a limit of time."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from tests.mutants.catalogue import catalogue
+from tests.mutants.stories import STORIES
+from tests.mutants.trial import live
+
+SLOWED = 6
+"A machine that is shared gives a process so much less of its time, at worst."
+
+HUNG_S = 15.0
+"A run that takes so much longer than the limit turns in a circle, mostly in a script: nobody is served."
+
+HEAVY = ("rolling", "many", "deploy")
+"Stories of some hundred commands; the others have their turn more often."
+
+HEAVY_EACH = 6
+"Every so manieth seed."
+
+
+@dataclass(frozen=True)
+class Hunted:
+    """What came of the hunt for one mutant."""
+
+    mutant: str
+    promise: str
+    "The first one that broke; empty: it survived."
+    what: str
+    story: str
+    seed: int
+    runs: int
+    seconds: float
+
+    @property
+    def found(self) -> bool:
+        return bool(self.promise)
+
+
+def runs(first: tuple[str, int] | None = None) -> Iterator[tuple[str, int]]:
+    """Story and seed of each run: each story as it is planned, then each with one seed after the other."""
+    if first is not None:
+        yield first
+    for seed in itertools.count():
+        for story in STORIES:
+            if story not in HEAVY or seed % HEAVY_EACH == 0:
+                yield story, seed
+
+
+def hunt(name: str, limit_s: float, first: tuple[str, int] | None = None) -> Hunted:
+    """Run the stories with the mutant in force until one breaks a promise, in this process."""
+    began = time.process_time()
+    with catalogue()[name].in_force():
+        for number, (story, seed) in enumerate(runs(first), 1):
+            found = live(STORIES[story], seed)
+            seconds = time.process_time() - began
+            if found is not None:
+                return Hunted(name, found.promise, found.what[:300], story, seed, number, seconds)
+            if seconds >= limit_s:
+                return Hunted(name, "", "", "", -1, number, seconds)
+    raise AssertionError("there is always another seed")
+
+
+def hunt_apart(
+    name: str,
+    limit_s: float,
+    first: tuple[str, int] | None = None,
+    *,
+    patience_s: float = HUNG_S,
+) -> Hunted:
+    """The same in a process of its own: what never comes back is ended, and counts as found."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    began = time.perf_counter()
+    process = context.Process(target=_in_child, args=(theirs, name, limit_s, first))
+    process.start()
+    theirs.close()
+    try:
+        if ours.poll(SLOWED * limit_s + patience_s):
+            hunted: Hunted = ours.recv()
+            return hunted
+    except EOFError:
+        what = "the process that ran it ended"
+    else:
+        what = "a run did not come back: a script or a loop turns in a circle"
+    finally:
+        process.kill()
+        process.join()
+        ours.close()
+    return Hunted(name, "hangs", what, "", -1, 0, time.perf_counter() - began)
+
+
+def _in_child(answer: Connection, name: str, limit_s: float, first: Any) -> None:
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 2)  # what a dead process leaves behind is told by the interpreter's end
+    answer.send(hunt(name, limit_s, first))
+    answer.close()
+    os._exit(0)
