@@ -51,6 +51,8 @@ class Run:
     __slots__ = (
         "abandoned",
         "began_ms",
+        "claimed_ms",
+        "committing",
         "error",
         "fence",
         "lease_end_ms",
@@ -61,8 +63,13 @@ class Run:
         "worker",
     )
 
-    def __init__(self, fence: int, worker: str, process: Process | None, lease_end_ms: int) -> None:
+    def __init__(
+        self, fence: int, worker: str, process: Process | None, lease_end_ms: int, claimed_ms: int
+    ) -> None:
         self.fence = fence
+        self.claimed_ms = claimed_ms
+        self.committing = False
+        "Whether its worker says that it is over."
         self.worker = worker
         self.process = process
         self.lease_end_ms = lease_end_ms
@@ -109,8 +116,8 @@ class Life:
         "Until then its enqueue, sent again, is answered as the same."
         self.runs: list[Run] = []
         self.retried_by: Process | None = None
-        self.waited = False
-        "For another one of its group."
+        self.entered_ms = 0
+        "Since when it is queued."
 
     @property
     def over(self) -> bool:
@@ -177,6 +184,8 @@ class Ledger:
         self._pushed = 0
         self.groups: dict[str, dict[str, Life]] = {}
         "Of each group those that are held."
+        self.group_free_ms: dict[str, int] = {}
+        "When the last of each group was let go."
         self.top_fence = 0
         self.claims: dict[str, str] = {}
         "The last claim of each worker."
@@ -190,6 +199,8 @@ class Ledger:
         "The job of each schedule's last tick."
         self.last_claim: tuple[int, str, bool] = (-1, "", False)
         self.stalled_ns: int | None = None
+        self.has_lived_well: Callable[[str, int], bool] = lambda worker, since_ms: False
+        "Whether a worker runs, and nothing was disturbed since then."
         self.now_ms = 0
 
     def breach(self, promise: str, key: str, what: str) -> None:
@@ -214,15 +225,15 @@ class Ledger:
 
     def _enter(self, life: Life) -> None:
         life.status = "queued"
-        life.waited = bool(life.group and self.groups.get(life.group))
+        life.entered_ms = self.now_ms
         self._pushed += 1
         heapq.heappush(self._waiting, (life.due_ms, self._pushed, life))
 
     def _leave(self, life: Life) -> None:
         self.ready.pop(life.key, None)
         self.held.pop(life.key, None)
-        if life.group and life.group in self.groups:
-            self.groups[life.group].pop(life.key, None)
+        if self.groups.get(life.group, {}).pop(life.key, None):
+            self.group_free_ms[life.group] = self.now_ms
 
     def take(self, life: Life, run: Run, claim: str) -> None:
         """It is claimed."""
@@ -307,7 +318,13 @@ class Ledger:
                     life.ends_ms = 0
             else:
                 self.held[key] = life
-                run = Run(life.fence, state.get("worker", ""), None, life.lease_end_ms)
+                run = Run(
+                    life.fence,
+                    state.get("worker", ""),
+                    None,
+                    lease_end_ms=life.lease_end_ms,
+                    claimed_ms=0,
+                )
                 life.runs = [run]
                 self.runs[life.fence, life.claim] = life, run
                 if life.group:

@@ -6,7 +6,7 @@ failed in the end exactly as what it was given.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from queuekit.exploration.errors import NotRepeatable
@@ -14,6 +14,18 @@ from queuekit.simulation.chooser import Deviation
 
 SHRINK_RUNS = 500
 "Runs that a reduction may take; most are done with some twenty."
+
+TRADED = 4
+"Decisions of a tape in which one is tried to be given up for another one changed: some hundred runs."
+
+PAIR = 2
+"Decisions that are few enough: a place to stop somebody, and one to let him go on."
+
+SEVERAL = 20
+"Decisions of a given tape of which each is tried alone."
+
+ALONE = (*range(1, 18), 24, 25, 32, 33, 48, 49, 64, 65, 96, 97, 128, 129)
+"Values that are tried for a decision alone: small ones, then even and odd ones ever further apart."
 
 Tape = Sequence[Deviation]
 
@@ -60,7 +72,11 @@ class _Reduction:
         self._runs = 0
         self._passed: set[tuple[Deviation, ...]] = set()
         "Tapes that are known not to fail."
-        self._best = tape
+        self._best = self._given = tape
+        self._sites: dict[str, dict[str, None]] = {}
+        "Those of the given tape, by their kind."
+        for decision in tape:
+            self._sites.setdefault(_kind(decision.site), {})[decision.site] = None
 
     def result(self) -> Shrunk:
         self._best = self._confirmed("the tape that was to be reduced")
@@ -91,7 +107,7 @@ class _Reduction:
             self._delete()
             self._lower()
             self._advance()
-            if self._best == before:
+            if self._best == before and not (self._trade() or self._alone()):
                 return
 
     def _try(self, tape: list[Deviation]) -> bool:
@@ -131,6 +147,45 @@ class _Reduction:
         for at in reversed(range(len(self._best))):
             self._least(at, "nth")
 
+    def _trade(self) -> bool:
+        """One decision less for another one changed: when the orders that fail lie apart."""
+        if len(self._best) > TRADED:
+            return False
+        for at in reversed(range(len(self._best))):
+            rest = self._best[:at] + self._best[at + 1 :]
+            for place, decision in enumerate(rest):
+                others = rest[:place] + rest[place + 1 :]
+                taken = {(d.site, d.nth) for d in others}
+                for near in self._near(decision):
+                    if (near.site, near.nth) in taken:
+                        continue
+                    if self._try([*rest[:place], near, *rest[place + 1 :]]):
+                        return True
+        return False
+
+    def _alone(self) -> bool:
+        """Another value of any single decision of the given tape, instead of more than two."""
+        if not PAIR < len(self._best) <= TRADED or len(self._given) > SEVERAL:
+            return False
+        return any(
+            self._try([replace(decision, value=value)])
+            for decision in self._given
+            for value in ALONE
+            if value <= 4 * decision.value
+        )
+
+    def _near(self, decision: Deviation) -> Iterator[Deviation]:
+        for step in (1, -1, 2, -2):
+            if decision.nth + step > 0:
+                yield replace(decision, nth=decision.nth + step)
+            if decision.value + step > 0:
+                yield replace(decision, value=decision.value + step)
+        for more in (2, 4):
+            yield replace(decision, value=decision.value * more)
+        for site in self._sites.get(_kind(decision.site), ()):
+            if site != decision.site:
+                yield Deviation(site, 1, decision.value)
+
     def _least(self, at: int, field: str) -> None:
         """The lowest number in a field of the decision `at`, as bisecting finds it; 1 is tried first."""
         if at >= len(self._best):  # the last attempt took more away than it was to
@@ -153,6 +208,10 @@ class _Reduction:
         if any((d.site, d.nth) == (changed.site, changed.nth) for d in rest):
             return False
         return self._try([*self._best[:at], changed, *self._best[at + 1 :]])
+
+
+def _kind(site: str) -> str:
+    return site.partition(":")[0]
 
 
 def _size(tape: Tape) -> tuple[int, int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Chooser:
     """
 
     def __init__(self, seed: int, tape: Iterable[Deviation] | None = None) -> None:
-        self._random = random.Random(f"queuekit choices {seed}")  # noqa: S311 (replayable)
+        self._seed = seed
         self.drawn_kinds: set[str] = set()
         "Of the sites where chance decides; at all others the choice is 0."
         self.on_draw: Callable[[str, int, int], None] | None = None
@@ -51,6 +52,12 @@ class Chooser:
         self._counts: dict[str, int] = {}
         self._given = None if tape is None else {(d.site, d.nth): d for d in tape}
         self._used: set[tuple[str, int]] = set()
+
+    @cached_property
+    def _random(
+        self,
+    ) -> random.Random:  # seeding takes a tenth of a small run, and most draw nothing
+        return random.Random(f"queuekit choices {self._seed}")  # noqa: S311 (replayable)
 
     @property
     def replays(self) -> bool:

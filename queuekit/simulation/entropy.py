@@ -24,10 +24,15 @@ NODE = 0x020000000001
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Let chance follow the seed while the block lasts, in code inside the simulation."""
-    source = random.Random(f"queuekit entropy {seed}")  # noqa: S311 (that it can be guessed is the point)
+    source: random.Random | None = None  # made when it is asked: most small runs never do
 
     def urandom(size: int) -> bytes:
-        return source.randbytes(size) if current_loop() is not None else _real_urandom(size)
+        nonlocal source
+        if current_loop() is None:
+            return _real_urandom(size)
+        if source is None:
+            source = random.Random(f"queuekit entropy {seed}")  # noqa: S311 (to be guessed is the point)
+        return source.randbytes(size)
 
     before = random.getstate()
     patches: list[tuple[Any, str, Any]] = [

@@ -6,6 +6,7 @@ found its moment fails the run: a test of a fault that did not happen proves not
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,55 +15,16 @@ from typing import TYPE_CHECKING, Any
 from queuekit.simulation.clock import epoch_ns
 from queuekit.simulation.effects import MOMENTS
 from queuekit.simulation.errors import FaultNeverFired, SimulationError
+from queuekit.simulation.fault_kinds import AT_HOPS, AT_STEPS, ERRORS, KINDS, OF_PROCESSES
 from queuekit.simulation.observe import Hop, Moment
 from queuekit.simulation.process import PROCESS, Process
 from queuekit.simulation.resp import Error, encode_error
+from queuekit.simulation.waiting import where
 
 if TYPE_CHECKING:
     from queuekit.simulation.processes import SimulatedProcess
     from queuekit.simulation.wire import Wire
     from queuekit.simulation.world import Simulation
-
-ERRORS = {
-    "LOADING": "LOADING Redis is loading the dataset in memory",
-    "READONLY": "READONLY You can't write against a read only replica.",
-    "OOM": "OOM command not allowed when used memory > 'maxmemory'.",
-    "BUSY": "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
-    "MISCONF": "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to"
-    " persist to disk.",
-    "NOSCRIPT": "NOSCRIPT No matching script. Please use EVAL.",
-    "TRYAGAIN": "TRYAGAIN Multiple keys request during rehashing of slot",
-    "CLUSTERDOWN": "CLUSTERDOWN The cluster is down",
-}
-"Errors that a server may answer with at any time, by their codes; the command is not executed then."
-
-AT_HOPS: dict[str, Mapping[str, Any]] = {
-    "lose_request": {"how": "reset"},
-    "lose_reply": {"how": "reset"},
-    "reset": {},
-    "delay": {"seconds": None},
-    "error": {"error": None},
-}
-"Kinds that strike one command or reply, with their arguments and defaults; None has to be given."
-
-OF_PROCESSES: dict[str, Mapping[str, Any]] = {
-    "kill": {"restart_after": 0},
-    "terminate": {},
-    "pause": {"seconds": None},
-    "partition": {"seconds": None, "direction": "both"},
-    "skew": {"seconds": None},
-    "drift": {"rate": None},
-}
-"Kinds that strike a process. `restart_after=0`: it stays dead."
-
-OF_THE_SERVER: dict[str, Mapping[str, Any]] = {
-    "outage": {"seconds": None},
-    "restart_server": {"data": "kept"},
-    "flush_scripts": {},
-    "step_clock": {"seconds": None},
-}
-
-KINDS: Mapping[str, Mapping[str, Any]] = {**AT_HOPS, **OF_PROCESSES, **OF_THE_SERVER}
 
 TEST = "test"
 "The name by which a fault means the test's own client."
@@ -97,6 +59,8 @@ class Fault:
     side: str = ""
     "`request`: before it is executed; `reply`: after."
     moment: str | None = None
+    task: str | None = None
+    "How the name of the task begins that it strikes."
     at: float | None = None
     "Seconds since the world began."
     nth: int = 1
@@ -121,6 +85,8 @@ class Fault:
             words.append(f"process={self.process!r}")
         if self.at is not None:
             words.append(f"at={self.at:g}")
+        if self.task is not None:
+            words.append(f"task={self.task!r}")
         target = self.command or self.moment
         if target is not None:
             words.append(f"{'before' if self.side == 'request' else 'after'}={target!r}")
@@ -141,7 +107,11 @@ class Faults:
         self.by_chance: (
             Callable[[Hop, Process | None], tuple[str, Mapping[str, Any]] | None] | None
         ) = None
-        "Asked at each hop of a process that nothing else has struck; see `swarm.py`."
+        "Asked at each hop of a process that nothing else has struck: a kind and its arguments."
+        self.by_chance_at_moments: (
+            Callable[[Moment, Process], tuple[str, Mapping[str, Any]] | None] | None
+        ) = None
+        "Asked at each moment that a process passes: a kind that strikes processes, and its arguments."
         self.struck: list[tuple[Strike, str]] = []
         "All that has fired, planned or not, with its words, in the order of happening."
         self.healed = False
@@ -156,6 +126,8 @@ class Faults:
         self._simulation.loop.watch = self
         if fault.at is not None:
             self._strike_at(fault, fault.at)
+        if fault.task is not None:
+            self._simulation.loop.watch_steps = self._at_step
 
     def watch_hops(self) -> None:
         """Be asked at each hop from now on."""
@@ -218,6 +190,24 @@ class Faults:
                 continue
             if self._meets(fault, f"fault.{fault.kind}:{owner}:{moment.name}"):
                 self._strike(fault, f"{owner}: {moment.name}", process)
+        if self.by_chance_at_moments is not None and not self.healed and process is not None:
+            drawn = self.by_chance_at_moments(moment, process) if process.alive else None
+            if drawn is not None:
+                self._do(*drawn, f"{owner}: {moment.name}", process, None, None)
+
+    def _at_step(self, task: asyncio.Task[Any], process: Process | None) -> None:
+        """A task is about to take a step; one that is cancelled now takes another."""
+        for fault in self.planned:
+            if fault.task is None or fault.over or not task.get_name().startswith(fault.task):
+                continue
+            owner = process.name if process is not None else TEST
+            if fault.process in (None, owner) and self._meets(fault, f"fault.cancel:{fault.task}"):
+                strike = Strike(self._now(), f"{owner}: {task.get_name()}, {where(task)}")
+                if self.healed or not task.cancel():
+                    fault.suppressed.append(strike)
+                else:
+                    fault.fired.append(strike)
+                    self.struck.append((strike, "cancel"))
 
     def _meets(self, fault: Fault, site: str) -> bool:
         if fault.chance is not None:
@@ -378,6 +368,7 @@ def fault_of(
     command: str | None,
     before: str | None,
     after: str | None,
+    task: str | None,
     nth: int,
     times: int,
     chance: float | None,
@@ -392,7 +383,7 @@ def fault_of(
     """
     if kind not in KINDS:
         raise SimulationError(f"there is no fault {kind!r}.\n  It is one of {', '.join(KINDS)}.")
-    given = {"at": at, "command": command, "before": before, "after": after}
+    given = {"at": at, "command": command, "before": before, "after": after, "task": task}
     triggers = [name for name, value in given.items() if value is not None]
     if len(triggers) != 1:
         raise SimulationError(
@@ -400,11 +391,7 @@ def fault_of(
             "at=, command=, before= and after=.\n"
             "  at=12 (seconds), before='commit', after='claim', or command='claim' with nth=2."
         )
-    if at is not None and (kind in AT_HOPS or chance is not None or nth != 1 or times != 1):
-        raise SimulationError(
-            f"inject({kind!r}, at={at!r}): a point of time has no command to strike, nor an nth.\n"
-            "  Use command=, before= or after=; or another kind, such as outage."
-        )
+    _check_trigger(kind, at=at, task=task, counted=chance is not None or nth != 1 or times != 1)
     _check_numbers(kind, nth, times, chance)
     _check_arguments(kind, arguments)
     name = process if isinstance(process, str) or process is None else process.name
@@ -423,6 +410,7 @@ def fault_of(
         command=None if target in MOMENTS else target,
         side=side,
         moment=target,
+        task=task,
         at=_seconds(simulation, at),
         nth=nth,
         times=times,
@@ -430,6 +418,19 @@ def fault_of(
         process=name,
         optional=optional,
     )
+
+
+def _check_trigger(kind: str, *, at: object, task: str | None, counted: bool) -> None:
+    if (task is not None) is not (kind in AT_STEPS):
+        raise SimulationError(
+            f"inject({kind!r}, task={task!r}): a task is what a cancellation strikes, and only that.\n"
+            "  inject('cancel', task='job', nth=3): at the third step of a task whose name begins so."
+        )
+    if at is not None and (kind in AT_HOPS or counted):
+        raise SimulationError(
+            f"inject({kind!r}, at={at!r}): a point of time has no command to strike, nor an nth.\n"
+            "  Use command=, before= or after=; or another kind, such as outage."
+        )
 
 
 def _check_numbers(kind: str, nth: int, times: int, chance: float | None) -> None:

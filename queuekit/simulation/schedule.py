@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from queuekit.simulation.chooser import Chooser
@@ -102,8 +103,15 @@ class PCT:
         self._choices_now = 0
 
 
-def schedule_of(name: str, chooser: Chooser) -> Schedule | None:
+def schedule_of(
+    name: str, chooser: Chooser, *, expected_choices: int = EXPECTED_CHOICES
+) -> Schedule | None:
     """A schedule by its name; None is first in first out.
+
+    Args:
+        name: one of `SCHEDULES`.
+        chooser: decides.
+        expected_choices: between which PCT spreads its changes of priority; best as many as a run has.
 
     Raises:
         SimulationError: there is none of that name.
@@ -113,7 +121,7 @@ def schedule_of(name: str, chooser: Chooser) -> Schedule | None:
     if name == "random":
         return RandomWalk(chooser)
     if name == "pct":
-        return PCT(chooser)
+        return PCT(chooser, expected_choices=expected_choices)
     raise SimulationError(
         f"schedule={name!r} is unknown; it is one of {', '.join(map(repr, SCHEDULES))}."
     )
@@ -136,6 +144,8 @@ class Pool:
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
+        self.on_overtaking: Callable[[list[asyncio.Handle]], None] | None = None
+        "Told of each step that is taken ahead of older ones: those, and it as the last."
         self._waiting: dict[str, deque[asyncio.Handle]] = {}
         "By actor, in the order in which they got ready."
 
@@ -152,7 +162,10 @@ class Pool:
     def take(self) -> asyncio.Handle:
         """The next step. There is one."""
         actors = list(self._waiting)
-        actor = actors[self.schedule.choose(actors)]
+        place = self.schedule.choose(actors)
+        if place and self.on_overtaking is not None:
+            self.on_overtaking([self._waiting[actor][0] for actor in actors[: place + 1]])
+        actor = actors[place]
         steps = self._waiting.pop(actor)
         step = steps.popleft()
         if steps:  # its next one got ready now, behind the others

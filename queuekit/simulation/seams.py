@@ -62,6 +62,8 @@ class ObservedLoop(asyncio.BaseEventLoop):
         self._holds: dict[Hold, None] = {}
         self.processes: list[Process] = []
         self.server_down = False
+        self.watch_steps: Callable[[asyncio.Task[Any], Process | None], None] | None = None
+        "Told of each step of a task."
         self.watch: Watch | None = None
         "Asked at each hop and moment what becomes of it."
         self.server_clock = OwnClock(self.clock)

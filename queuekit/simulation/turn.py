@@ -228,6 +228,8 @@ class TurningLoop(ObservedLoop):
                 if is_dead(process):
                     return
             self.trace.step(self.now_us(), name, where)
+            if self.watch_steps is not None:
+                self.watch_steps(task, process)
         self._instant_steps += 1
         if self._instant_steps > self.steps_per_instant - COUNTED_STEPS:
             self._count_turn(task, handle)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from queuekit.environment import use
 from queuekit.job import TERMINAL_STATUSES, Job, Status
+from queuekit.lifecycle import Event
 from queuekit.queue import Queue
 from queuekit.simulation.ambient import SimulatedEnvironment
 from queuekit.simulation.backends import Backend, require_testing_extra, resolve
@@ -292,6 +293,7 @@ class Simulation(Passing):
         command: str | None = None,
         before: str | None = None,
         after: str | None = None,
+        task: str | None = None,
         nth: int = 1,
         times: int = 1,
         chance: float | None = None,
@@ -308,6 +310,7 @@ class Simulation(Passing):
                 command of Redis (BLPOP).
             before, after: when this command is about to be executed, or its reply about to be seen; or
                 when this moment is passed (`claimed`, `started`, `committing`, the name of an effect).
+            task: at a step of the tasks whose names begin so; only to "cancel" them.
             nth: at the how manieth of them.
             times: at how many of them, one after the other.
             chance: at each of them with this probability, by the seed.
@@ -325,6 +328,7 @@ class Simulation(Passing):
             command=command,
             before=before,
             after=after,
+            task=task,
             nth=nth,
             times=times,
             chance=chance,
@@ -351,13 +355,18 @@ class Simulation(Passing):
                 worker.restart()
 
     def learn_of_the_dead(self) -> None:
-        """Look at the server for jobs whose worker died between its last command and its telling of it."""
-        if all(process.alive for process in self.loop.processes):
-            return
+        """Look at the server for jobs whose worker cannot tell how they ended.
+
+        It died between its last command and its telling of it, or had no answer until its lease ended.
+        """
+        untold = (None, Event.LOST)
+        someone_died = not all(process.alive for process in self.loop.processes)
         network = self.loop.network
         assert network is not None
         for record in self.journal:
-            if record.finished or record.last is None or record.last.outcome is not None:
+            if record.finished or record.last is None or record.last.outcome not in untold:
+                continue
+            if record.last.outcome is None and not someone_died:
                 continue
             queue = self.queue_named(record.queue)
             place = f"{queue.store.root}:job:{record.key}".encode()

@@ -136,3 +136,29 @@ def test_a_result_that_does_not_fail_again_is_told():
 
     with pytest.raises(NotRepeatable, match="the reduced tape"):
         shrink(tape(1, 2), fails)
+
+
+def test_one_decision_is_given_up_for_another_one_moved():
+    def rule(t):  # which neither leaving out nor moving alone comes to
+        return [d.nth for d in t] in ([2, 5, 9], [4, 9])
+
+    assert [d.nth for d in shrink(tape(2, 5, 9), Failing(rule)).tape] == [4, 9]
+
+
+def test_another_actor_may_be_the_one_that_is_held_back():
+    given = [Deviation(f"pct.priority:{name}", 1, 500 + n) for n, name in enumerate("abcdef")]
+
+    def rule(t):
+        held = {d.site[-1] for d in t}
+        return held >= set("abc") or held == {"a", "f"}
+
+    assert {d.site[-1] for d in shrink(given, Failing(rule)).tape} == {"a", "f"}
+
+
+def test_a_single_decision_of_another_value_is_found_although_three_were_left():
+    given = [Deviation("pct.change", n, 200) for n in (1, 2, 3)]
+
+    def rule(t):
+        return len(t) == 3 or [d.value for d in t] == [14]
+
+    assert shrink(given, Failing(rule)).tape == [Deviation("pct.change", 1, 14)]

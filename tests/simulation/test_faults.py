@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import redis.asyncio
 from queuekit import Status, effect
 from queuekit.errors import ServerError
 from queuekit.simulation import FaultNeverFired, Simulation, SimulationError
-from queuekit.simulation.faults import ERRORS, KINDS
+from queuekit.simulation.fault_kinds import ERRORS, KINDS
 
 LEASE_S = 30
 runs = []
@@ -195,6 +196,40 @@ async def test_each_misfortune_of_a_process_at_its_time(simulation):
     assert not handle.running
 
 
+# -- tasks
+
+
+async def test_a_task_is_cancelled_at_each_of_its_awaits_in_turn(simulation):
+    web = simulation.process("web")
+
+    async def three_steps(seen):
+        for step in range(3):
+            await asyncio.sleep(1)
+            seen.append(step)
+
+    for nth in range(1, 5):
+        seen = []
+        fault = simulation.inject("cancel", task="web: three", nth=nth, process=web)
+        with pytest.raises(asyncio.CancelledError):
+            await web.run(three_steps, seen)
+        assert seen == list(range(max(0, nth - 2)))
+        assert [strike.where.split(",")[0] for strike in fault.fired] == ["web: web: three_steps"]
+
+
+async def test_an_enqueue_that_is_cancelled_at_any_await_makes_one_job_or_none(simulation):
+    web = simulation.process("web")
+    await web.run(simulation.queue.enqueue, "work", key="first")
+    for nth in range(1, 9):
+        simulation.inject("cancel", task="web: enqueue", nth=nth, optional=True)
+        with contextlib.suppress(asyncio.CancelledError):
+            await web.run(simulation.queue.enqueue, "work", key=f"cancelled at {nth}")
+        simulation.faults.planned.clear()
+        before = await simulation.queue.count("queued")
+        await web.run(simulation.queue.enqueue, "work", key=f"cancelled at {nth}")
+        assert await simulation.queue.count("queued") - before in (0, 1)
+    assert await simulation.queue.count("queued") == 9
+
+
 # -- the server
 
 
@@ -363,6 +398,7 @@ def live(seed, *, choices=None, **options):
     return simulation
 
 
+@pytest.mark.slow
 def test_faults_of_chance_follow_the_seed_and_are_replayed_by_the_tape(on_each_backend):
     struck = set()
     for seed in range(6):
@@ -376,6 +412,7 @@ def test_faults_of_chance_follow_the_seed_and_are_replayed_by_the_tape(on_each_b
     assert len(struck) > 2
 
 
+@pytest.mark.slow
 def test_both_servers_see_the_same_misfortunes():
     def lived(backend):
         with Simulation(backend=backend) as simulation:
@@ -413,6 +450,8 @@ def test_both_servers_see_the_same_misfortunes():
         ("kill", {"before": "claim", "secnods": 2}, "unknown: secnods"),
         ("kill", {"at": 3}, "needs process="),
         ("lose_reply", {"after": "committing"}, "is a moment"),
+        ("cancel", {"after": "committing"}, "a task is what a cancellation strikes"),
+        ("kill", {"task": "job"}, "a task is what a cancellation strikes"),
     ],
 )
 async def test_words_that_do_not_fit_are_refused(simulation, kind, words, told):

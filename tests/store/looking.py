@@ -1,4 +1,4 @@
-"""A hook for a folder's conftest.py: its async tests end with a look at all of the queue."""
+"""A hook for a folder's conftest.py: its async tests are watched, and end with a look at all of the queue."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import inspect
 
 import pytest
 
+from queuekit.exploration.checkers import Watch
 from tests.store.invariants import check_invariants
 
 
@@ -17,10 +18,13 @@ def pytest_pyfunc_call(pyfuncitem):
     spoilt = pyfuncitem.get_closest_marker("spoils_records")
     if world is None or spoilt or not inspect.iscoroutinefunction(test):
         return (yield)
+    watch = None if pyfuncitem.get_closest_marker("by_hand") else Watch(world)
 
     @functools.wraps(test)
     async def then_look(**arguments):
         await test(**arguments)
+        broken = watch.broken() if watch else []
+        assert not broken, "promises were broken:\n  " + "\n  ".join(map(str, broken))
         await check_invariants(world.queue)
 
     pyfuncitem.obj = then_look

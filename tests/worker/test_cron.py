@@ -172,6 +172,7 @@ async def test_all_makes_up_for_each_tick_though_the_job_of_the_last_one_has_not
         ("all", ["00:01", "00:02", "00:03", "00:05"]),
     ],
 )
+@pytest.mark.by_hand
 async def test_a_worker_that_was_held_up_treats_what_passed_as_one_that_starts_does(
     simulation, monkeypatch, catch_up, ran
 ):
@@ -219,6 +220,7 @@ async def test_what_has_been_made_up_for_is_not_brought_again_when_redis_goes_aw
     simulation.assert_cron_ran(hourly, times=5)
 
 
+@pytest.mark.by_hand
 async def test_ticks_that_pass_while_another_one_is_handled_are_handled_next(
     simulation, monkeypatch
 ):

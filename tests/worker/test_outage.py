@@ -59,6 +59,7 @@ async def add(ctx, a, b):
 
 
 @pytest.mark.slow
+@pytest.mark.by_hand
 async def test_a_long_outage_costs_few_tries_and_few_lines(simulation, said):
     queue = Queue.from_url("redis://localhost")
     door = Door(queue)
@@ -79,6 +80,7 @@ async def test_a_long_outage_costs_few_tries_and_few_lines(simulation, said):
 
 
 @pytest.mark.slow
+@pytest.mark.by_hand
 async def test_a_worker_carries_on_within_two_seconds_of_the_return_of_redis(simulation, said):
     queue = Queue.from_url("redis://localhost")
     door = Door(queue)

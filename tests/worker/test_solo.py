@@ -13,6 +13,8 @@ from queuekit.lifecycle import runs_alone
 from queuekit.simulation.process import PROCESS, Process
 from queuekit.store.redis import Move
 
+pytestmark = pytest.mark.by_hand  # jobs are made suspects by moves that no worker makes
+
 
 class Census:
     """A task that notes with how many others it ran in its process."""

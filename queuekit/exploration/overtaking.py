@@ -1,0 +1,95 @@
+"""Who went ahead of whom, with the lines of source where they stood."""
+
+from __future__ import annotations
+
+import asyncio
+import linecache
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from queuekit.simulation import turn
+from queuekit.simulation.observe import Hop
+from queuekit.simulation.schedule import actor_of
+
+LIBRARIES = tuple(
+    f"{folder}{os.sep}"
+    for folder in (
+        Path(asyncio.__file__).parent,
+        Path(__file__).parent,
+        Path(turn.__file__).parent,
+    )
+)
+"Folders whose lines tell nobody what went wrong."
+
+
+@dataclass(slots=True)
+class Overtaking:
+    """One actor went on, although another had been ready for longer."""
+
+    actor: str
+    "A task's name, or a direction and connection of the network."
+    at: str
+    "Where it stood before that: `file:line  source`, or a command."
+    ahead_of: str
+    stood_at: str
+    steps: int = 1
+    "So many, one after another."
+
+    def __str__(self) -> str:
+        took = "went on" if self.steps == 1 else f"took {self.steps} steps"
+        first, other = (name.rpartition("<locals>.")[2] for name in (self.actor, self.ahead_of))
+        return f"{first} {took}\n      {self.at}\n    ahead of {other}\n      {self.stood_at}"
+
+
+class Overtakings(list[Overtaking]):
+    """Those of a loop from now on; steps of one actor ahead of another are one entry."""
+
+    def __init__(self, loop: turn.TurningLoop) -> None:
+        super().__init__()
+        self._latest: tuple[str, str, str] | None = None
+        if loop.pool is not None:
+            loop.pool.on_overtaking = self._overtaken
+
+    def _overtaken(self, steps: list[asyncio.Handle]) -> None:
+        first, taken = steps[0], steps[-1]
+        actor, other = actor_of(taken) or "?", actor_of(first) or "?"
+        stood_at = place(first)
+        if self and self._latest == (actor, other, stood_at):
+            self[-1].steps += 1
+            return
+        self._latest = (actor, other, stood_at)
+        self.append(Overtaking(actor, place(taken), other, stood_at))
+
+
+def place(step: asyncio.Handle) -> str:
+    """Where the task of a step stands, or which command or reply is on its way."""
+    callback: Any = step._callback  # type: ignore[attr-defined]
+    owner = getattr(callback, "__self__", None)
+    if isinstance(owner, asyncio.Task):
+        return _innermost(owner)
+    arguments: Any = step._args
+    if arguments and isinstance(arguments[0], Hop):
+        hop: Hop = arguments[0]
+        words = " ".join(hop.words) or "(handshake)"
+        return f"the {hop.direction} {words[:80]}" + (f" of {hop.process}" if hop.process else "")
+    return getattr(callback, "__qualname__", "a callback")
+
+
+def _innermost(task: asyncio.Task[Any]) -> str:
+    """The innermost line of a task that is not asyncio's."""
+    found = "(not known)"
+    awaited: Any = task.get_coro()
+    while awaited is not None and (frame := getattr(awaited, "cr_frame", None)) is not None:
+        if not frame.f_code.co_filename.startswith(LIBRARIES):
+            found = line_of(frame.f_code.co_filename, frame.f_lineno)
+        awaited = awaited.cr_await
+    return found
+
+
+def line_of(file: str, line: int) -> str:
+    """`file:line  source`, the file seen from the working directory if it is in it."""
+    path, here = Path(file), Path.cwd()
+    shown = path.relative_to(here) if path.is_relative_to(here) else path
+    return f"{shown}:{line}  {linecache.getline(file, line).strip()}".rstrip()
