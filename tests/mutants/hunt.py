@@ -6,6 +6,7 @@ import itertools
 import multiprocessing
 import os
 import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -86,22 +87,24 @@ def hunt_apart(
     theirs.close()
     try:
         if ours.poll(SLOWED * limit_s + patience_s):
-            hunted: Hunted = ours.recv()
+            hunted: Hunted | str = ours.recv()
+            if isinstance(hunted, str):
+                raise RuntimeError(f"the hunt for {name!r} broke, and says nothing:\n{hunted}")
             return hunted
-    except EOFError:
-        what = "the process that ran it ended"
-    else:
-        what = "a run did not come back: a script or a loop turns in a circle"
     finally:
         process.kill()
         process.join()
         ours.close()
+    what = "a run did not come back: a script or a loop turns in a circle"
     return Hunted(name, "hangs", what, "", -1, 0, time.perf_counter() - began)
 
 
 def _in_child(answer: Connection, name: str, limit_s: float, first: Any) -> None:
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 2)  # what a dead process leaves behind is told by the interpreter's end
-    answer.send(hunt(name, limit_s, first))
+    try:
+        answer.send(hunt(name, limit_s, first))
+    except BaseException:  # told by the parent: it is no finding
+        answer.send(traceback.format_exc())
     answer.close()
     os._exit(0)

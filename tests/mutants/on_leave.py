@@ -88,6 +88,15 @@ async def rolling(simulation):
         assert jobs[3].attempts == 11, jobs[3].attempts
 
 
+async def no_more_ticks(simulation):
+    """The schedules end, so that the world can come to an end."""
+    for each in simulation.workers():
+        if each.alive:
+            each.terminate()
+    await asyncio.sleep(1)
+    worker(simulation)
+
+
 async def cron(simulation):
     """Two workers have one schedule; a third comes with another timetable; one is gone for a while."""
     schedules = [
@@ -112,6 +121,7 @@ async def cron(simulation):
         assert {tick.schedule for tick in skipped} <= {
             tick.schedule for tick in ticks if "slow" in tick.schedule
         }
+    await no_more_ticks(simulation)
 
 
 async def deploy(simulation):
@@ -132,3 +142,4 @@ async def deploy(simulation):
         after = len(simulation.journal.ticks)
         assert after > len(handled), "the old worker did not go on when the new one was gone"
     assert old.alive
+    await no_more_ticks(simulation)
