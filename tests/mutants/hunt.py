@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -16,11 +16,9 @@ from tests.mutants.catalogue import catalogue
 from tests.mutants.stories import STORIES
 from tests.mutants.trial import live
 
-SLOWED = 6
-"A machine that is shared gives a process so much less of its time, at worst."
-
-HUNG_S = 15.0
-"A run that takes so much longer than the limit turns in a circle, mostly in a script: nobody is served."
+HUNG_S = 40.0
+"""A run of which nothing is heard for so long turns in a circle, mostly in a script. The longest take a
+second of the processor's time, but it may be shared."""
 
 HEAVY = ("rolling", "many", "deploy")
 "Stories of some hundred commands; the others have their turn more often."
@@ -57,11 +55,17 @@ def runs(first: tuple[str, int] | None = None) -> Iterator[tuple[str, int]]:
                 yield story, seed
 
 
-def hunt(name: str, limit_s: float, first: tuple[str, int] | None = None) -> Hunted:
+def hunt(
+    name: str,
+    limit_s: float,
+    first: tuple[str, int] | None = None,
+    begins: Callable[[], object] = lambda: None,
+) -> Hunted:
     """Run the stories with the mutant in force until one breaks a promise, in this process."""
     began = time.process_time()
     with catalogue()[name].in_force():
         for number, (story, seed) in enumerate(runs(first), 1):
+            begins()
             found = live(STORIES[story], seed)
             seconds = time.process_time() - began
             if found is not None:
@@ -86,8 +90,10 @@ def hunt_apart(
     process.start()
     theirs.close()
     try:
-        if ours.poll(SLOWED * limit_s + patience_s):
-            hunted: Hunted | str = ours.recv()
+        while ours.poll(patience_s):
+            hunted: Hunted | str | None = ours.recv()
+            if hunted is None:
+                continue  # another run, which has begun
             if isinstance(hunted, str):
                 raise RuntimeError(f"the hunt for {name!r} broke, and says nothing:\n{hunted}")
             return hunted
@@ -103,7 +109,7 @@ def _in_child(answer: Connection, name: str, limit_s: float, first: Any) -> None
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 2)  # what a dead process leaves behind is told by the interpreter's end
     try:
-        answer.send(hunt(name, limit_s, first))
+        answer.send(hunt(name, limit_s, first, lambda: answer.send(None)))
     except BaseException:  # told by the parent: it is no finding
         answer.send(traceback.format_exc())
     answer.close()
