@@ -6,8 +6,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from queuekit.errors import QueuekitError
+
+if TYPE_CHECKING:
+    from queuekit.simulation.scenario import Scenario
 
 OK, DIFFERS, NOT_RECORDED, FAILED = 0, 1, 3, 2
 "Exit codes: as recorded; another trace; nothing recorded with these versions; it could not be run."
@@ -37,7 +41,8 @@ def _parser() -> argparse.ArgumentParser:
         ("record", "live through a scenario and write its trace into the file"),
     ):
         command = commands.add_parser(name, help=what, description=what)
-        command.add_argument("file", type=Path, help="a scenario file (scenarios/*.toml)")
+        either = ", or the token of a failure" if name == "replay" else ""
+        command.add_argument("file", help=f"a scenario file (scenarios/*.toml){either}")
         command.add_argument(
             "--backend",
             default="fakeredis",
@@ -51,9 +56,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _replay(options: argparse.Namespace) -> int:
     # Only here: what simulates is not part of a production install.
+    from queuekit.exploration import failures  # noqa: PLC0415
     from queuekit.simulation import scenario  # noqa: PLC0415
 
-    chosen = scenario.read(options.file)
+    chosen = scenario.read(failures.found(options.file))
+    if chosen.is_failure:
+        return _relive(chosen, options)
     trace = scenario.run(chosen, backend=options.backend, flush=options.flush)
     versions = scenario.current_versions()
     recording = chosen.recording_for(versions)
@@ -67,10 +75,25 @@ def _replay(options: argparse.Namespace) -> int:
     return OK if difference is None else DIFFERS
 
 
+def _relive(chosen: Scenario, options: argparse.Namespace) -> int:
+    """Live through a failure; whether it still breaks what it broke."""
+    from queuekit.exploration import failures  # noqa: PLC0415 (as above)
+
+    replayed = failures.replay(chosen, backend=options.backend, flush=options.flush)
+    print(replayed.run.story)
+    broken = replayed.run.broken
+    print(failures.in_words(broken) if broken else "nothing is broken.")
+    if replayed.as_recorded:
+        print("as recorded.")
+        return OK
+    print(f"recorded was: {replayed.expected} is broken.")
+    return DIFFERS
+
+
 def _record(options: argparse.Namespace) -> int:
     from queuekit.simulation import scenario  # noqa: PLC0415 (as above)
 
-    chosen = scenario.read(options.file)
+    chosen = scenario.read(Path(options.file))
     made = scenario.record(chosen, backend=options.backend, flush=options.flush)
     print(f"{options.file}: recorded {made.lines:,} lines, trace {made.trace}")
     return OK

@@ -63,9 +63,11 @@ def _check_loss(ledger: Ledger, life: Life, end: End, options: dict[str, Any]) -
 def _check_end(
     ledger: Ledger, life: Life, run: Run | None, end: End, options: dict[str, Any]
 ) -> None:
-    if run is not None and run.open:
+    if run is not None and run.open and not run.committing:
         run.own_end = True  # finish() or retry(), called by the task itself: its own choice
         return
+    if run is not None and run.open:
+        ledger.breach("P2", life.key, f"was ended as {end.target} while its task goes on")
     if end.target == "complete":
         if run is not None and run.outcome != "returned":
             how = run.outcome or "was never called"

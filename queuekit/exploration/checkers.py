@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from queuekit.exploration import labels, runs, state
@@ -87,6 +88,10 @@ class Watch(Tap):
             snapshot = snapshot_of(network.contents(ledger.root, ledger.database), ledger.root)
             state.compare(ledger, snapshot)
 
+    def ledgers(self) -> list[Ledger]:
+        """Of each queue that there was, what it must hold."""
+        return list(self._ledgers.values())
+
     def unfinished(self) -> list[str]:
         """The keys of jobs that have not ended: in a run that was left to end, P1 is broken by them."""
         return [
@@ -127,7 +132,7 @@ class Watch(Tap):
         self._tell_time(ledger)
         words = [each.decode("utf-8", "surrogateescape") for each in command[5:]]
         if isinstance(handler, str):
-            self._upkeep(ledger, handler, words)
+            self._upkeep(ledger, handler, words, wire.process)
             return NOBODY
         return handler(ledger, words, command[5:], reply, wire.process)
 
@@ -162,6 +167,7 @@ class Watch(Tap):
         if ledger is None:
             ledger = Ledger(root, database, self._report, self._simulation.reach)
             self._ledgers[database, root] = ledger
+            ledger.has_lived_well = partial(self._punctuality.has_lived_well, ledger)
             ledger.tampered = self._written_by_hand.get(root, "")
             if self._late:
                 self._begin_anew(ledger)
@@ -174,8 +180,12 @@ class Watch(Tap):
         self._tell_time(ledger)
         ledger.begin_anew(snapshot_of(network.contents(ledger.root, ledger.database), ledger.root))
 
-    def _upkeep(self, ledger: Ledger, script: str, words: list[str]) -> None:
-        if script == "adopt":
+    def _upkeep(
+        self, ledger: Ledger, script: str, words: list[str], process: Process | None
+    ) -> None:
+        # Whoever stands still, or is cut off, since it has asked does not hear the answer now.
+        hears = process is None or not (process.stands_still or process.cut_off)
+        if script == "adopt" and hears:
             self._ticking.begin(ledger, words[0])
         elif script == "register" and words[1] == "0":
             self._ticking.end(ledger, words[0])
@@ -222,15 +232,19 @@ class Watch(Tap):
         return None
 
     def moment(self, name: str, details: Mapping[str, object]) -> None:
-        if name != "abandoned":
+        if name not in ("abandoned", "committing"):
             return
-        self._simulation.reach(labels.ABANDONED)
         process = PROCESS.get()
         for ledger in self._ledgers.values():
             life = ledger.lives.get(str(details["key"]))
-            if ledger.name == details["queue"] and life is not None:
-                for run in life.runs:
-                    run.abandoned = run.abandoned or (run.open and run.process is process)
+            if ledger.name != details["queue"] or life is None:
+                continue
+            run = next((run for run in reversed(life.runs) if run.process is process), None)
+            if run is not None and name == "committing":
+                run.committing = True
+            elif run is not None and run.open:
+                run.abandoned = True
+                self._simulation.reach(labels.ABANDONED)
 
     # -- what went wrong around it
 

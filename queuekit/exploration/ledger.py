@@ -51,6 +51,8 @@ class Run:
     __slots__ = (
         "abandoned",
         "began_ms",
+        "claimed_ms",
+        "committing",
         "error",
         "fence",
         "lease_end_ms",
@@ -61,8 +63,13 @@ class Run:
         "worker",
     )
 
-    def __init__(self, fence: int, worker: str, process: Process | None, lease_end_ms: int) -> None:
+    def __init__(
+        self, fence: int, worker: str, process: Process | None, lease_end_ms: int, claimed_ms: int
+    ) -> None:
         self.fence = fence
+        self.claimed_ms = claimed_ms
+        self.committing = False
+        "Whether its worker says that it is over."
         self.worker = worker
         self.process = process
         self.lease_end_ms = lease_end_ms
@@ -192,6 +199,8 @@ class Ledger:
         "The job of each schedule's last tick."
         self.last_claim: tuple[int, str, bool] = (-1, "", False)
         self.stalled_ns: int | None = None
+        self.has_lived_well: Callable[[str, int], bool] = lambda worker, since_ms: False
+        "Whether a worker runs, and nothing was disturbed since then."
         self.now_ms = 0
 
     def breach(self, promise: str, key: str, what: str) -> None:
@@ -309,7 +318,13 @@ class Ledger:
                     life.ends_ms = 0
             else:
                 self.held[key] = life
-                run = Run(life.fence, state.get("worker", ""), None, life.lease_end_ms)
+                run = Run(
+                    life.fence,
+                    state.get("worker", ""),
+                    None,
+                    lease_end_ms=life.lease_end_ms,
+                    claimed_ms=0,
+                )
                 life.runs = [run]
                 self.runs[life.fence, life.claim] = life, run
                 if life.group:

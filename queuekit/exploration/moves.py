@@ -66,7 +66,8 @@ def claim(
     if ledger.claims.get(worker) == claim_id:
         _claimed_again(ledger, claim_id, [text(job[0]) for job in jobs])
         return NOBODY
-    ledger.claims[worker] = claim_id
+    if jobs:  # one that got nothing may be sent again, and gets what there is then
+        ledger.claims[worker] = claim_id
     at_ms, other, got = ledger.last_claim
     if at_ms == ledger.now_ms and other != worker and (got or jobs):
         ledger.reach(labels.TWO_CLAIMED)
@@ -78,7 +79,8 @@ def claim(
             ledger.breach("P2", key, f"was given to {worker}, and nobody has enqueued it")
             life = ledger.lives[key] = Life(key, b"", 0, "", "queued")
         _check_claim(ledger, life, worker, fence)
-        run = Run(fence, worker, process, ledger.now_ms + lease_ms)
+        end_ms = ledger.now_ms + lease_ms
+        run = Run(fence, worker, process, lease_end_ms=end_ms, claimed_ms=ledger.now_ms)
         _reach_by_claim(ledger, life)
         ledger.take(life, run, claim_id)
         _check_counters(ledger, life, state)
@@ -191,6 +193,9 @@ def _ended(ledger: Ledger, life: Life, end: End, process: Process | None) -> Non
         ledger.breach("P3", key, f"was made {end.target} after its abort was acknowledged")
     elif life.status == "active" and end.target == "aborted":
         ledger.breach("P3", key, "was made aborted, and nobody has asked for that")
+    if end.lost and run is not None and ledger.has_lived_well(run.worker, run.claimed_ms):
+        what = f"was lost by {run.worker}, which runs, and nothing has disturbed it since its claim"
+        ledger.breach("P4", key, what)
     budget.check(ledger, life, run, end)
     _reach_by_end(ledger, life, end)
     life.ended = (end.fence, end.claim, end.lost)

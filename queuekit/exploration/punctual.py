@@ -30,6 +30,20 @@ class Punctuality:
         idle_s = self._simulation.environment.idle_wait_s()
         self._calm_from_ns = self._simulation.clock.elapsed_ns + round((idle_s + CALM_S) * 1e9)
 
+    def has_lived_well(self, ledger: Ledger, address: str, since_ms: int) -> bool:
+        """Whether a worker runs, and all was calm since a moment (of the server's clock).
+
+        What came before it counts, too: a claim that was long on its way brings less of a lease.
+        """
+        now_ns = self._simulation.clock.elapsed_ns
+        if now_ns - (ledger.now_ms - since_ms) * 1_000_000 < self._calm_from_ns:
+            return False
+        process = ledger.workers.get(address)
+        return (process is None or _is_fit(process)) and any(
+            handle.running and handle.worker.address == address
+            for handle in self._simulation.workers()
+        )
+
     def look(self, ledger: Ledger, now_ns: int, next_ns: int) -> None:
         """Nothing happens between now and `next_ns`: whoever could start now, and does not, is late."""
         if now_ns < self._calm_from_ns:

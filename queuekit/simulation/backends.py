@@ -136,3 +136,14 @@ def private_server() -> PrivateServer:
         atexit.register(server.close)
         _private.append(server)
     return _private[0]
+
+
+def forget_private_servers() -> None:
+    """Called in a forked process: those are its parent's."""
+    _private.clear()
+
+
+def close_private_servers() -> None:
+    """Stop those of this process."""
+    while _private:
+        _private.pop().close()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from queuekit.simulation.clock import epoch_ns
 from queuekit.simulation.effects import MOMENTS
 from queuekit.simulation.errors import FaultNeverFired, SimulationError
+from queuekit.simulation.fault_kinds import AT_HOPS, AT_STEPS, ERRORS, KINDS, OF_PROCESSES
 from queuekit.simulation.observe import Hop, Moment
 from queuekit.simulation.process import PROCESS, Process
 from queuekit.simulation.resp import Error, encode_error
@@ -24,50 +25,6 @@ if TYPE_CHECKING:
     from queuekit.simulation.processes import SimulatedProcess
     from queuekit.simulation.wire import Wire
     from queuekit.simulation.world import Simulation
-
-ERRORS = {
-    "LOADING": "LOADING Redis is loading the dataset in memory",
-    "READONLY": "READONLY You can't write against a read only replica.",
-    "OOM": "OOM command not allowed when used memory > 'maxmemory'.",
-    "BUSY": "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
-    "MISCONF": "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to"
-    " persist to disk.",
-    "NOSCRIPT": "NOSCRIPT No matching script. Please use EVAL.",
-    "TRYAGAIN": "TRYAGAIN Multiple keys request during rehashing of slot",
-    "CLUSTERDOWN": "CLUSTERDOWN The cluster is down",
-}
-"Errors that a server may answer with at any time, by their codes; the command is not executed then."
-
-AT_HOPS: dict[str, Mapping[str, Any]] = {
-    "lose_request": {"how": "reset"},
-    "lose_reply": {"how": "reset"},
-    "reset": {},
-    "delay": {"seconds": None},
-    "error": {"error": None},
-}
-"Kinds that strike one command or reply, with their arguments and defaults; None has to be given."
-
-OF_PROCESSES: dict[str, Mapping[str, Any]] = {
-    "kill": {"restart_after": 0},
-    "terminate": {},
-    "pause": {"seconds": None},
-    "partition": {"seconds": None, "direction": "both"},
-    "skew": {"seconds": None},
-    "drift": {"rate": None},
-}
-"Kinds that strike a process. `restart_after=0`: it stays dead."
-
-AT_STEPS: dict[str, Mapping[str, Any]] = {"cancel": {}}
-"Kinds that strike a task where it waits."
-
-OF_THE_SERVER: dict[str, Mapping[str, Any]] = {
-    "outage": {"seconds": None},
-    "restart_server": {"data": "kept"},
-    "flush_scripts": {},
-    "step_clock": {"seconds": None},
-}
-
-KINDS: Mapping[str, Mapping[str, Any]] = {**AT_HOPS, **AT_STEPS, **OF_PROCESSES, **OF_THE_SERVER}
 
 TEST = "test"
 "The name by which a fault means the test's own client."
@@ -150,7 +107,11 @@ class Faults:
         self.by_chance: (
             Callable[[Hop, Process | None], tuple[str, Mapping[str, Any]] | None] | None
         ) = None
-        "Asked at each hop of a process that nothing else has struck; see `swarm.py`."
+        "Asked at each hop of a process that nothing else has struck: a kind and its arguments."
+        self.by_chance_at_moments: (
+            Callable[[Moment, Process], tuple[str, Mapping[str, Any]] | None] | None
+        ) = None
+        "Asked at each moment that a process passes: a kind that strikes processes, and its arguments."
         self.struck: list[tuple[Strike, str]] = []
         "All that has fired, planned or not, with its words, in the order of happening."
         self.healed = False
@@ -229,6 +190,10 @@ class Faults:
                 continue
             if self._meets(fault, f"fault.{fault.kind}:{owner}:{moment.name}"):
                 self._strike(fault, f"{owner}: {moment.name}", process)
+        if self.by_chance_at_moments is not None and not self.healed and process is not None:
+            drawn = self.by_chance_at_moments(moment, process) if process.alive else None
+            if drawn is not None:
+                self._do(*drawn, f"{owner}: {moment.name}", process, None, None)
 
     def _at_step(self, task: asyncio.Task[Any], process: Process | None) -> None:
         """A task is about to take a step; one that is cancelled now takes another."""

@@ -254,7 +254,7 @@ class Journal:
         """A job has ended, and whoever ended it could not tell any more."""
         record.status, record.result, record.error = status, result, error
         record.finished_ms = at_ms
-        if record.last is not None and record.last.outcome is None:
+        if record.last is not None and record.last.outcome in (None, Event.LOST):
             record.last.ended_ms, record.last.outcome = at_ms, _BY_STATUS[status]
             record.last.error = error or ""
 

@@ -16,6 +16,9 @@ with: the same seed, code and versions give the same trace, on the embedded Redi
     lines = 123456
     trace = "9f86d081..."
     checkpoints = ["...", ...]
+
+One that exploration has written says besides what the run differs in and what it breaks; see
+`queuekit/exploration/failures.py`.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+from queuekit.simulation.chooser import Deviation
 from queuekit.simulation.errors import SimulationError
 from queuekit.simulation.trace import CHECKPOINT, Trace
 from queuekit.simulation.world import Simulation
@@ -42,6 +46,8 @@ PACKAGES = ("redis", "fakeredis", "freezegun", "croniter")
 "Whose versions decide about a trace, beside Python's minor."
 
 WORLD_OPTIONS = ("seed", "start", "jitter", "steps_per_instant")
+EXPLORING = ("schedule", "faults", "limit", "once", "invariants", "expect")
+"Fields of a failure's file."
 
 Main = Callable[[Simulation], Coroutine[Any, Any, object]]
 
@@ -64,6 +70,15 @@ class Scenario:
     target: str
     options: Mapping[str, Any]
     recordings: tuple[Recording, ...] = field(default=())
+    exploring: Mapping[str, Any] = field(default_factory=dict)
+    "What exploration has written down of a failure; empty in all other scenarios."
+    choices: tuple[Deviation, ...] = ()
+    "Decisions of that run."
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether it says what it breaks."""
+        return "expect" in self.exploring
 
     def recording_for(self, versions: Mapping[str, str]) -> Recording | None:
         """What was recorded with exactly these versions."""
@@ -113,7 +128,8 @@ def read(path: Path) -> Scenario:
             f"{path} is no scenario file of version {VERSION}.\n"
             f'  It begins with: version = {VERSION}, and scenario = "file.py:function".'
         )
-    unknown = sorted(set(content) - {"version", "scenario", "recorded", *WORLD_OPTIONS})
+    fields = {"version", "scenario", "recorded", "choices", *WORLD_OPTIONS, *EXPLORING}
+    unknown = sorted(set(content) - fields)
     if unknown:
         raise SimulationError(
             f"{path}: there is no field {', '.join(unknown)}.\n"
@@ -124,7 +140,18 @@ def read(path: Path) -> Scenario:
         target=content["scenario"],
         options={name: content[name] for name in WORLD_OPTIONS if name in content},
         recordings=tuple(_recording(path, entry) for entry in content.get("recorded", [])),
+        exploring={name: content[name] for name in EXPLORING if name in content},
+        choices=tuple(_choice(path, entry) for entry in content.get("choices", [])),
     )
+
+
+def _choice(path: Path, entry: Mapping[str, Any]) -> Deviation:
+    try:
+        return Deviation(str(entry["site"]), int(entry["nth"]), int(entry["value"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise SimulationError(
+            f"{path}: a [[choices]] table has a site, nth and value; it is {dict(entry)!r}."
+        ) from error
 
 
 def _recording(path: Path, entry: Mapping[str, Any]) -> Recording:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from queuekit.environment import use
 from queuekit.job import TERMINAL_STATUSES, Job, Status
+from queuekit.lifecycle import Event
 from queuekit.queue import Queue
 from queuekit.simulation.ambient import SimulatedEnvironment
 from queuekit.simulation.backends import Backend, require_testing_extra, resolve
@@ -174,6 +175,7 @@ class Simulation(Passing):
         for process in loop.processes:
             process.heal()
             process.resume()
+            process.release_loop()
         if loop.is_running():
             return  # it belongs to somebody who goes on with it
         dead = [process for process in loop.processes if not process.alive]
@@ -354,13 +356,18 @@ class Simulation(Passing):
                 worker.restart()
 
     def learn_of_the_dead(self) -> None:
-        """Look at the server for jobs whose worker died between its last command and its telling of it."""
-        if all(process.alive for process in self.loop.processes):
-            return
+        """Look at the server for jobs whose worker cannot tell how they ended.
+
+        It died between its last command and its telling of it, or had no answer until its lease ended.
+        """
+        untold = (None, Event.LOST)
+        someone_died = not all(process.alive for process in self.loop.processes)
         network = self.loop.network
         assert network is not None
         for record in self.journal:
-            if record.finished or record.last is None or record.last.outcome is not None:
+            if record.finished or record.last is None or record.last.outcome not in untold:
+                continue
+            if record.last.outcome is None and not someone_died:
                 continue
             queue = self.queue_named(record.queue)
             place = f"{queue.store.root}:job:{record.key}".encode()

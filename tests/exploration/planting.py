@@ -21,6 +21,7 @@ class Planted:
     def __call__(self, old, new, *, script=None):
         """In one script, or in the prelude of all, replace a text."""
         self._changes.append((script, old, new))
+        self._loaded.clear()
         assert old in self._load(script or "claim").text, f"{old!r} is not in the script any more"
 
     def _load_planted(self, name):

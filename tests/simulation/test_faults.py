@@ -12,7 +12,7 @@ import redis.asyncio
 from queuekit import Status, effect
 from queuekit.errors import ServerError
 from queuekit.simulation import FaultNeverFired, Simulation, SimulationError
-from queuekit.simulation.faults import ERRORS, KINDS
+from queuekit.simulation.fault_kinds import ERRORS, KINDS
 
 LEASE_S = 30
 runs = []

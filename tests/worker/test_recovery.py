@@ -410,6 +410,7 @@ async def test_the_backoff_of_a_failure_counts_the_losses_before_it(simulation):
     assert simulation.record_of("k").retry_delays_ms == [20_000]
 
 
+@pytest.mark.by_hand
 async def test_a_task_that_was_woken_takes_no_step_once_its_lease_is_over(simulation):
     """As when a process that hung goes on: what its tasks waited for has come, and so has the lease's end."""
     woken, steps = asyncio.Event(), []

@@ -1,0 +1,358 @@
+"""Looking for runs that break a promise, and telling the smallest one."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from queuekit.exploration import parallel, reduction
+from queuekit.exploration.errors import ExplorationFailed, Vacuous
+from queuekit.exploration.exhaustive import EVERY_RUNS, Lived, every_schedule
+from queuekit.exploration.failures import KEPT, Failure, Kept, in_words, relive
+from queuekit.exploration.living import LIMIT_S, Plan, Run, Story, Terms, run_once
+from queuekit.exploration.swarm import anything, checked, drawn
+from queuekit.exploration.twice import lives_again
+from queuekit.simulation.chooser import Deviation
+from queuekit.simulation.errors import SimulationError
+from queuekit.simulation.schedule import SCHEDULES
+from queuekit.simulation.world import Simulation
+
+SEEDS = 100
+"Runs of an exploration, unless it is given a number or some minutes."
+
+GUARD = 0.05
+"Share of runs that are lived twice and compared."
+
+
+@dataclass
+class Exploration:
+    """What an exploration has seen."""
+
+    runs: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    reached: Counter[str] = field(default_factory=Counter)
+    "How often each label was reached, in all runs together."
+    exhausted: bool = False
+    "Whether it was all there is within `deviations`."
+    seconds: float = 0.0
+    "Of real time."
+    runs_of_jobs: int = 0
+    excused: Counter[str] = field(default_factory=Counter)
+    "What stories raised because of a misfortune, by its first words; no promise is broken by it."
+    points: int = 0
+    "Places at which a worker was killed, under `redeliver`."
+
+    def take(self, run: Run) -> None:
+        """Count a run in."""
+        self.runs += 1
+        self.reached += run.reached
+        self.runs_of_jobs += run.runs_of_jobs
+        if run.excused:
+            self.excused[run.excused.partition(":")[0]] += 1
+
+
+class Portfolio(NamedTuple):
+    """Which run is lived at which seed."""
+
+    schedules: tuple[str, ...]
+    kinds: tuple[str, ...]
+    first_seed: int
+
+    def plan(self, number: int) -> Plan:
+        """The plan of a run, from 0: the first is the boring one; then schedules by turns, a swarm each."""
+        seed = self.first_seed + number
+        if number == 0:
+            return Plan(seed, "fifo")
+        schedule = self.schedules[number % len(self.schedules)]
+        return Plan(seed, schedule, drawn(seed, self.kinds), choices=True)
+
+
+class Budget(NamedTuple):
+    """How much is run."""
+
+    seeds: int | None
+    minutes: float | None
+    guard: float
+    jobs: int
+
+    @property
+    def runs(self) -> int | None:
+        """How many at most; None is as many as there is time for."""
+        return SEEDS if self.seeds is None and self.minutes is None else self.seeds
+
+    def check(self) -> None:
+        """Raises SimulationError for numbers that make no sense."""
+        runs, jobs, guard = self.runs, self.jobs, self.guard
+        if (runs is not None and runs < 1) or jobs < 1 or not 0 <= guard <= 1:
+            raise SimulationError(
+                f"explore(seeds={runs!r}, jobs={jobs!r}, guard={guard!r}): there is at least one run"
+                " and one process, and a share is between 0 and 1."
+            )
+
+
+def explore(
+    story: Story,
+    *,
+    seeds: int | None = None,
+    minutes: float | None = None,
+    first_seed: int = 0,
+    backend: str = "fakeredis",
+    faults: Collection[str] | None = None,
+    schedules: Collection[str] = SCHEDULES,
+    invariants: Sequence[Callable[..., object]] = (),
+    checkers: Sequence[Callable[[Simulation], Sequence[object]]] = (),
+    once: Collection[str] = (),
+    reach: Collection[str] = (),
+    limit: float = LIMIT_S,
+    guard: float = GUARD,
+    jobs: int = 1,
+    kept: str | Path | None = KEPT,
+    redeliver: bool = False,
+    deviations: int | None = None,
+    check: bool = True,
+) -> Exploration:
+    """Live through a story again and again, each time with other schedules and misfortunes.
+
+    The first run is the boring one. Each run is the story; then all misfortune ends, and every job must
+    end within `limit`; then what the story gave back is called, and the promises P1 to P8 are checked.
+    Runs that failed before and were kept come first of all.
+
+    Args:
+        story: an async function of a simulation, which starts workers and enqueues jobs. What it gives
+            back, if that can be called, is called in the end.
+        seeds: how many runs (default 100, or without end under `minutes`).
+        minutes: how long, of real time.
+        first_seed: of the first run.
+        backend: as for a `Simulation`.
+        faults: kinds of misfortune (default: all that a queue must live through; `()` is none).
+        schedules: of "fifo", "random" and "pct", by turns.
+        invariants: what must hold at each moment, beside those that the story adds.
+        checkers: called with the simulation after each run; each gives what is broken, or nothing.
+        once: names of effects that must not happen twice with the same details.
+        reach: labels of which each must be reached in some run.
+        limit: virtual seconds after the end of all misfortune.
+        guard: the share of runs that are lived twice and must be the same.
+        jobs: processes that share the runs; the result is that of one.
+        kept: the folder of failures; None keeps none.
+        redeliver: kill the worker at each point of the boring run too, each point once.
+        deviations: instead of seeds, every run that differs from the boring one in at most so many
+            decisions; `exhausted` tells whether these were all.
+        check: whether P1 to P8 are checked.
+
+    Raises:
+        ExplorationFailed: a run broke something. It is an AssertionError, with the reduced run as a story
+            and the command that replays it.
+        Vacuous: no job ever ran, or a label of `reach` was never reached.
+        NotRepeatable: a run lived twice was not the same.
+        SimulationError: an argument that makes no sense.
+    """
+    terms = Terms(backend, limit, tuple(invariants), tuple(checkers), tuple(once), check)
+    portfolio = Portfolio(_schedules(schedules), checked(faults), first_seed)
+    budget = Budget(seeds, minutes, guard, jobs)
+    return _Exploring(story, terms, portfolio, kept).explored(budget, redeliver, deviations, reach)
+
+
+class _Exploring:
+    def __init__(
+        self, story: Story, terms: Terms, portfolio: Portfolio, kept: str | Path | None
+    ) -> None:
+        self.result = Exploration()
+        self._story = story
+        self._terms = terms
+        self._portfolio = portfolio
+        self._kept = None if kept is None else Kept(Path(kept), story)
+
+    def explored(
+        self, budget: Budget, redeliver: bool, deviations: int | None, reach: Collection[str]
+    ) -> Exploration:
+        """Look everywhere; what was seen if nothing was found."""
+        budget.check()
+        began = time.monotonic()
+        with _quick():
+            self.kept_first()
+            if redeliver:
+                self.redeliver()
+            if deviations is not None:
+                self.exhaust(deviations, budget.seeds or EVERY_RUNS)
+            else:
+                until = None if budget.minutes is None else began + 60 * budget.minutes
+                self.search(budget.runs, until, guard=budget.guard, jobs=budget.jobs)
+        self.result.seconds = time.monotonic() - began
+        self.not_vacuous(reach)
+        return self.result
+
+    def kept_first(self) -> None:
+        """What failed before; what does not any more is forgotten."""
+        for each in self._kept.all() if self._kept is not None else ():
+            run = relive(each, self._story, self._terms)
+            self.result.take(run)
+            if run.broken is None:
+                Kept.forget(each)
+                continue
+            self._fail(run, f"kept from an earlier exploration ({each.path})")
+
+    def search(self, runs: int | None, until: float | None, *, guard: float, jobs: int) -> None:
+        """Run by run, in one process or several."""
+        every = round(1 / guard) if guard else 0
+        live = _Numbered(self._story, self._terms, self._portfolio, every)
+        if jobs > 1:
+            found = parallel.search(live, self.result, runs=runs, until=until, jobs=jobs)
+        else:
+            found = _one_by_one(live, self.result, runs, until)
+        if found is not None:
+            run = live(found) if jobs > 1 else _last(live)
+            of = f" of {runs}" if runs is not None else ""
+            self._fail(run, f"run {found + 1}{of}")
+
+    def redeliver(self) -> None:
+        """The boring run with one worker killed, at each place at which that is possible."""
+        plan = Plan(self._portfolio.first_seed, "fifo", anything(["kill"]), ())
+        boring = run_once(self._story, plan, self._terms, ask=True)
+        self.result.take(boring)
+        if boring.broken:
+            self._fail(boring, "the run without any misfortune")
+        for asked in boring.asked:
+            if not asked.site.startswith("swarm.kill:"):
+                continue
+            tape = (Deviation(asked.site, asked.nth, 1),)
+            struck = Plan(plan.seed, "fifo", plan.profile, tape)
+            run = run_once(self._story, struck, self._terms)
+            self.result.take(run)
+            self.result.points += 1
+            if run.broken:
+                self._fail(run, f"redelivery, point {self.result.points}")
+
+    def exhaust(self, deviations: int, runs: int) -> None:
+        """Everything that differs in at most so many decisions."""
+        profile = anything(self._portfolio.kinds)
+        schedule = "random" if set(self._portfolio.schedules) != {"fifo"} else "fifo"
+        last: list[Run] = []
+
+        def live(tape: list[Deviation]) -> Lived:
+            plan = Plan(self._portfolio.first_seed, schedule, profile, tuple(tape))
+            run = run_once(self._story, plan, self._terms, ask=True)
+            self.result.take(run)
+            last[:] = [run]
+            return Lived(run.asked, run.broken)
+
+        searched = every_schedule(live, deviations, runs=runs)
+        self.result.exhausted = searched.exhausted
+        if searched.failures:
+            self._fail(last[0], f"run {searched.runs} of all with {deviations} deviations or less")
+
+    def _fail(self, run: Run, where: str) -> None:
+        """Reduce, keep and tell a failing run."""
+        kinds = tuple(run.plan.profile.rates)
+        reduced = reduction.reduce(self._story, run, self._terms)
+        failure = reduced.failure(self._story, kinds)
+        if self._kept is not None:
+            failure = self._kept.keep(failure, self._terms)
+        self.result.failures.append(failure)
+        raise ExplorationFailed(_told(failure, run, reduced, where), failure)
+
+    def not_vacuous(self, reach: Collection[str]) -> None:
+        """Raises Vacuous if nothing was proven."""
+        wanted = (reach,) if isinstance(reach, str) else tuple(reach)
+        missing = [label for label in wanted if not self.result.reached[label]]
+        runs = self.result.runs
+        if missing:
+            seen = [f"{label} ({n})" for label, n in self.result.reached.most_common()]
+            raise Vacuous(
+                f"in {runs} run(s) nothing ever reached {', '.join(map(repr, missing))}.\n"
+                f"  Reached were: {', '.join(seen) or 'no labels'}.\n"
+                "  A promise about what never happened is not tested: more seeds, other faults, or a story"
+                " that brings it about."
+            )
+        if not self.result.runs_of_jobs and not self._terms.checkers:
+            raise Vacuous(
+                f"in {runs} run(s) not one job ran.\n"
+                "  A story starts workers (simulation.worker) and enqueues jobs."
+            )
+
+
+class _Numbered:
+    """Lives through the run of a number; a share of them twice."""
+
+    def __init__(self, story: Story, terms: Terms, portfolio: Portfolio, every: int) -> None:
+        self._story, self._terms, self._portfolio = story, terms, portfolio
+        self._every = every
+        self.last: Run | None = None
+
+    def __call__(self, number: int) -> Run:
+        plan = self._portfolio.plan(number)
+        self.last = run_once(self._story, plan, self._terms)
+        if self._every and number % self._every == self._every - 1:
+            lives_again(self._story, self.last, self._terms)
+        return self.last
+
+
+def _last(live: _Numbered) -> Run:
+    assert live.last is not None
+    return live.last
+
+
+def _one_by_one(
+    live: _Numbered, result: Exploration, runs: int | None, until: float | None
+) -> int | None:
+    """The number of the first run that fails."""
+    number = 0
+    while runs is None or number < runs:
+        run = live(number)
+        result.take(run)
+        if run.broken:
+            return number
+        number += 1
+        if until is not None and time.monotonic() >= until:
+            break
+    return None
+
+
+def _schedules(schedules: Collection[str]) -> tuple[str, ...]:
+    given = (schedules,) if isinstance(schedules, str) else tuple(schedules)
+    if not given or set(given) - set(SCHEDULES):
+        raise SimulationError(
+            f"schedules={schedules!r}: each is one of {', '.join(map(repr, SCHEDULES))}, and there is one."
+        )
+    return given
+
+
+def _told(failure: Failure, run: Run, reduced: reduction.Reduced, where: str) -> str:
+    assert run.broken is not None
+    before, after = len(run.tape), len(failure.tape)
+    command = f"python -m queuekit replay {failure.token}"
+    if not failure.importable:
+        command = "run this test again: the kept failure comes first (its story is no function of a module)"
+    elif failure.path is None:
+        command = "(it was not kept: kept=None)"
+    elif failure.path.parent != Path(KEPT):
+        command = f"python -m queuekit replay {failure.path}"
+    breach = reduced.run.broken or run.broken
+    return (
+        f"{in_words(breach)}\n\n"
+        f"found by {where}: seed {failure.seed}, schedule {run.plan.schedule}; "
+        f"reduced from {before} to {after} deviation(s) in {reduced.runs} runs\n\n"
+        f"{failure.story}\n\n"
+        f"token {failure.token}; to replay: {command}"
+    )
+
+
+@contextmanager
+def _quick() -> Iterator[None]:
+    """The collector leaves alone what was there before; warnings of each run are not printed."""
+    silence = logging.NullHandler()  # or Python's last resort would print each warning of each run
+    logger = logging.getLogger("queuekit")
+    logger.addHandler(silence)
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        logger.removeHandler(silence)

@@ -1,0 +1,384 @@
+"""One run: the story under misfortune, healing, the time in which all must come right, and the checks."""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from queuekit.errors import LeaseLostError, ServerError
+from queuekit.exploration import labels
+from queuekit.exploration.checkers import Watch
+from queuekit.exploration.swarm import CALM, Profile, Swarm
+from queuekit.exploration.telling import Teller
+from queuekit.job import Status
+from queuekit.simulation import diagnosis
+from queuekit.simulation.chooser import Asked, Deviation
+from queuekit.simulation.errors import (
+    FaultNeverFired,
+    InvariantBroken,
+    ProcessDied,
+    SimulationDeadlock,
+    SimulationError,
+    SimulationLivelock,
+    VirtualTimeLimit,
+)
+from queuekit.simulation.world import Simulation
+
+Story = Callable[[Simulation], Coroutine[Any, Any, object]]
+"""What an exploration lives through again and again. It may give back a function, called when all has come
+right: what must hold in the end."""
+
+LIMIT_S = 3600.0
+"Virtual seconds after all misfortune has ended, within which every job must have ended."
+
+STEPS_PER_INSTANT = 50_000
+"More than this without time moving are a livelock: a quarter of what a test by hand may take."
+
+UNHEALED_S = 300.0
+"Virtual seconds for which misfortune goes on after the story has been told, if jobs are left then."
+
+_STANDSTILLS: tuple[tuple[type[SimulationError], str], ...] = (
+    (SimulationDeadlock, "deadlock"),
+    (SimulationLivelock, "livelock"),
+    (VirtualTimeLimit, "time limit"),
+)
+_OF_A_FAULT = frozenset(
+    {"ServerUnreachableError", "ServerRefusedError", "ServerError", LeaseLostError.__name__}
+)
+"What a task raises whose own commands to Redis were struck."
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What is the same in all runs of an exploration."""
+
+    backend: str = "fakeredis"
+    limit: float = LIMIT_S
+    invariants: tuple[Callable[..., object], ...] = ()
+    checkers: tuple[Callable[[Simulation], Sequence[object]], ...] = ()
+    once: tuple[str, ...] = ()
+    check: bool = True
+    flush: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is a run's own."""
+
+    seed: int = 0
+    schedule: str = "fifo"
+    profile: Profile = CALM
+    tape: tuple[Deviation, ...] | None = None
+    "Decisions to take again; None: they are drawn by the seed."
+    choices: bool = False
+    "Whether the story's own choices are drawn."
+
+
+@dataclass(frozen=True)
+class Breach:
+    """What a run has broken."""
+
+    promise: str
+    """P1 to P8, `invariant:<name>`, `effect:<name>`, `story:<exception>:<file>:<line>`, `worker:<exception>`,
+    `deadlock`, `livelock` or `time limit`."""
+    what: str
+    at_s: float = 0.0
+    "Virtual seconds since the world began."
+    job: str = ""
+
+
+@dataclass
+class Run:
+    """What came of a run."""
+
+    plan: Plan
+    breaches: list[Breach] = field(default_factory=list)
+    "The first one counts."
+    tape: list[Deviation] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)
+    reached: Counter[str] = field(default_factory=Counter)
+    runs_of_jobs: int = 0
+    excused: str = ""
+    "What the story raised because of a misfortune; it breaks no promise."
+    trace: str = ""
+    lines: int = 0
+    story: str = ""
+    "In words, if that was asked for."
+
+    @property
+    def broken(self) -> Breach | None:
+        """The breach that counts."""
+        return self.breaches[0] if self.breaches else None
+
+
+def run_once(
+    story: Story,
+    plan: Plan | None = None,
+    terms: Terms | None = None,
+    *,
+    ask: bool = False,
+    tell: bool = False,
+    sink: Callable[[str], None] | None = None,
+) -> Run:
+    """Live through a story once.
+
+    Args:
+        story: an async function of a simulation.
+        plan: seed, schedule, misfortunes, or the tape of an earlier run.
+        terms: limits and checks.
+        ask: keep all decisions that there were, in `Run.asked`.
+        tell: put it into words, in `Run.story`.
+        sink: called with each line of the trace.
+    """
+    return _Living(story, plan or Plan(), terms or Terms()).live(ask=ask, tell=tell, sink=sink)
+
+
+class _Living:
+    def __init__(self, story: Story, plan: Plan, terms: Terms) -> None:
+        self._story = story
+        self._plan = plan
+        self._terms = terms
+        self._run = Run(plan)
+        self._at_end: Callable[[], object] | None = None
+
+    def live(self, *, ask: bool, tell: bool, sink: Callable[[str], None] | None) -> Run:
+        plan, terms, run = self._plan, self._terms, self._run
+        simulation = Simulation(
+            seed=plan.seed,
+            backend=terms.backend,
+            schedule=plan.schedule,
+            choices=plan.tape,
+            flush=terms.flush,
+            steps_per_instant=STEPS_PER_INSTANT,
+        )
+        simulation.trace.sink = sink
+        run.asked = []
+        if ask:
+            simulation.chooser.asked = run.asked
+        try:
+            with simulation:
+                watch = Watch(simulation)
+                swarm = Swarm(simulation, plan.profile)
+                if plan.choices:
+                    simulation.chooser.draw(["choose"])
+                for rule in terms.invariants:
+                    simulation.invariant(rule)
+                teller = Teller(simulation) if tell else None
+                self._phases(simulation, watch, swarm)
+                self._account(simulation)
+                if teller is not None:
+                    run.story = teller.told([breach.job for breach in run.breaches[:1]])
+        except FaultNeverFired as error:
+            if not plan.profile and not run.breaches:
+                run.breaches.append(Breach("story:FaultNeverFired", str(error)))
+        return run
+
+    def _account(self, simulation: Simulation) -> None:
+        run = self._run
+        run.tape = list(simulation.chooser.tape)
+        run.reached = Counter(simulation.reached)
+        run.runs_of_jobs = sum(len(record.attempts) for record in simulation.journal)
+        run.trace, run.lines = simulation.trace.digest(), simulation.trace.count
+
+    def _phases(self, simulation: Simulation, watch: Watch, swarm: Swarm) -> None:
+        went = self._attempt(simulation, self._told)
+        if went:
+            went = self._attempt(simulation, lambda world: self._live_out(world, watch, swarm))
+        if went and self._at_end is not None:
+            self._attempt(simulation, self._end)
+        self._judge(simulation, watch)
+
+    def _attempt(self, simulation: Simulation, phase: Callable[[Simulation], Any]) -> bool:
+        """Run a phase; whether the next one makes sense."""
+        try:
+            simulation.run(phase(simulation))
+        except InvariantBroken as error:
+            self._broken(simulation, f"invariant:{error.name}", str(error))
+        except tuple(kind for kind, _ in _STANDSTILLS) as error:
+            name = next(name for kind, name in _STANDSTILLS if isinstance(error, kind))
+            self._broken(simulation, name, str(error))
+        except Exception as error:  # of the story: jobs are not concerned, the run is judged by it
+            if _explained(simulation, error):
+                self._run.excused = f"{type(error).__name__}: {error}"
+                return True
+            self._broken(simulation, _promise_of(error, self._story), _words(error))
+        else:
+            return True
+        return False
+
+    async def _told(self, simulation: Simulation) -> None:
+        result = await self._story(simulation)
+        self._at_end = result if callable(result) else None
+
+    async def _end(self, simulation: Simulation) -> None:
+        del simulation
+        assert self._at_end is not None
+        result = self._at_end()
+        if inspect.isawaitable(result):
+            await result
+
+    async def _live_out(self, simulation: Simulation, watch: Watch, swarm: Swarm) -> None:
+        """Go on until every job has ended that a worker is there for."""
+        limit = self._terms.limit
+        end_ms = simulation.clock.time_ns() // 1_000_000 + round((UNHEALED_S + limit) * 1000)
+
+        def waiting() -> list[str]:
+            return _unfinished(simulation, watch, end_ms) + _foreign(simulation, self._terms)
+
+        async def ended_within(seconds: float) -> bool:
+            try:
+                await simulation.run_until(lambda: not (swarm.leaving or waiting()), limit=seconds)
+            except (SimulationDeadlock, SimulationLivelock, VirtualTimeLimit):
+                raise
+            except SimulationError:
+                return False
+            return True
+
+        await ended_within(UNHEALED_S)
+        simulation.heal()
+        if not await ended_within(limit):
+            key = next(iter(waiting()), "")
+            what = (
+                f"{key!r} has not ended within {limit:g} s of virtual time after all was healed.\n"
+                f"{diagnosis.idle(simulation)}"
+            )
+            self._broken(simulation, "P1", what, key)
+
+    def _judge(self, simulation: Simulation, watch: Watch) -> None:
+        found: list[Breach] = []
+        start_ms = _start_ms(simulation)
+        if self._terms.check:
+            found += [
+                Breach(b.promise, str(b), (b.at_ms - start_ms) / 1000, b.job)
+                for b in watch.broken()
+            ]
+        for checker in self._terms.checkers:
+            for each in checker(simulation):
+                at_ms = getattr(each, "at_ms", None)
+                found.append(
+                    Breach(
+                        str(getattr(each, "promise", "checker")),
+                        str(each),
+                        (at_ms - start_ms) / 1000 if at_ms is not None else _now_s(simulation),
+                        str(getattr(each, "job", "")),
+                    )
+                )
+        found += _done_twice(simulation, self._terms.once)
+        found += _broken_workers(simulation)
+        found += _broken_callbacks(simulation)
+        # What the queue broke comes first: a story often fails because of it.
+        self._run.breaches[:0] = found
+
+    def _broken(self, simulation: Simulation, promise: str, what: str, job: str = "") -> None:
+        self._run.breaches.append(Breach(promise, what, _now_s(simulation), job))
+
+
+def _unfinished(simulation: Simulation, watch: Watch, end_ms: int) -> list[str]:
+    """Jobs that have not ended, in queues that have a worker, and which are due before the limit."""
+    workers = simulation.workers()
+    served = {each.worker.queue.name for each in workers if each.running or not each.alive}
+    return [
+        life.key
+        for ledger in watch.ledgers()
+        if not ledger.tampered and ledger.name in served
+        for life in ledger.lives.values()
+        if not life.over and life.due_ms <= end_ms
+    ]
+
+
+def _foreign(simulation: Simulation, terms: Terms) -> list[str]:
+    """Jobs of other queues that have not ended, if their checkers can tell."""
+    found: list[str] = []
+    for checker in terms.checkers:
+        unfinished = getattr(checker, "unfinished", None)
+        if unfinished is not None:
+            found += unfinished(simulation)
+    return found
+
+
+def _broken_workers(simulation: Simulation) -> list[Breach]:
+    """Workers that ended by an exception of their own."""
+    found = []
+    for handle in simulation.workers():
+        task = handle._task
+        if handle.alive and task is not None and task.done() and not task.cancelled():
+            error = task.exception()
+            if error is not None:
+                what = f"{handle.id} ended by itself: {_words(error)}"
+                found.append(Breach(f"worker:{type(error).__name__}", what, _now_s(simulation)))
+    return found
+
+
+def _broken_callbacks(simulation: Simulation) -> list[Breach]:
+    """Callbacks that raised: a loop tells of them and goes on, so nobody else would."""
+    return [
+        Breach(
+            f"callback:{type(each['exception']).__name__}",
+            f"{each['message']}: {_words(each['exception'])}",
+            _now_s(simulation),
+        )
+        for each in simulation.loop.unseen
+        if each.get("exception") is not None and "handle" in each
+    ]
+
+
+def _done_twice(simulation: Simulation, once: Sequence[str]) -> list[Breach]:
+    """Effects that may happen once, and did twice with the same details."""
+    first: dict[str, object] = {}
+    for effect in simulation.effects:
+        if effect.name not in once:
+            continue
+        if effect.named in first:
+            what = f"{effect.named} happened twice:\n  {first[effect.named]}\n  {effect}"
+            at_s = (effect.at_ms - _start_ms(simulation)) / 1000
+            return [Breach(f"effect:{effect.name}", what, at_s, effect.key)]
+        first[effect.named] = effect
+    return []
+
+
+def _explained(simulation: Simulation, error: Exception) -> bool:
+    """Whether a misfortune is reason enough for what the story raised."""
+    if not simulation.faults.struck:
+        return False
+    if simulation.reached[labels.LOST_TOO_OFTEN]:  # by the rule, a job then fails
+        return True
+    chain: list[BaseException] = []
+    each: BaseException | None = error
+    while each is not None and each not in chain:
+        chain.append(each)
+        each = each.__cause__ or each.__context__
+    kinds = (ServerError, ConnectionError, ProcessDied, LeaseLostError)
+    if any(isinstance(e, kinds) or type(e).__module__.startswith("redis.") for e in chain):
+        return True
+    failed = [record for record in simulation.journal if record.status is Status.FAILED]
+    return any(r.last is not None and r.last.exception in _OF_A_FAULT for r in failed)
+
+
+def _promise_of(error: BaseException, story: Story) -> str:
+    """By which a failure of the story is known: the exception, and the story's own line."""
+    code = inspect.unwrap(story)
+    file = getattr(getattr(code, "__code__", None), "co_filename", "")
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if f.filename == file]
+    foreign = [f for f in frames if "queuekit" not in f.filename]
+    frame = (own or foreign or list(frames))[-1] if frames else None
+    name = type(error).__name__
+    if frame is None:
+        return f"story:{name}"
+    return f"story:{name}:{frame.filename.rpartition('/')[2]}:{frame.lineno}"
+
+
+def _words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".rstrip(": ")
+
+
+def _start_ms(simulation: Simulation) -> int:
+    return simulation.clock.time_ns() // 1_000_000 - simulation.loop.now_us() // 1000
+
+
+def _now_s(simulation: Simulation) -> float:
+    return simulation.loop.now_us() / 1e6

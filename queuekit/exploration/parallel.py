@@ -1,0 +1,103 @@
+"""Runs shared among processes, with the result of one process: the failing run of the lowest number."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections import Counter
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any
+
+from queuekit.exploration.living import Run
+from queuekit.simulation import backends
+from queuekit.simulation.errors import SimulationError
+
+if TYPE_CHECKING:
+    from queuekit.exploration.explore import Exploration
+
+_NONE = 2**62
+"Higher than any run's number."
+
+
+def search(
+    live: Callable[[int], Run],
+    result: Exploration,
+    *,
+    runs: int | None,
+    until: float | None,
+    jobs: int,
+) -> int | None:
+    """The number of the first run that fails; what the others have seen is added to `result`.
+
+    Process k lives through the runs k, k + jobs, ... in their order, and stops at its first failure, or
+    where it is past a failure of another one. So every run before the one that is given back was lived.
+    """
+    context = multiprocessing.get_context("fork")  # stories may be closures, which cannot be sent
+    lowest = context.Value("q", _NONE)
+    seen: list[tuple[Any, Connection]] = []
+    for first in range(jobs):
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(
+            target=_live_on, args=(live, first, jobs, runs, until, lowest, sender), daemon=True
+        )
+        process.start()
+        sender.close()
+        seen.append((process, receiver))
+    for process, receiver in seen:
+        try:
+            told = receiver.recv()
+        except EOFError:
+            told = None
+        process.join()
+        if told is None:
+            raise SimulationError(
+                f"a process that explored has died (exit code {process.exitcode}).\n"
+                "  A story must not end its process; jobs=1 shows where it does."
+            )
+        count, reached, runs_of_jobs, excused, error = told
+        if error:
+            raise SimulationError(f"a run could not be lived:\n{error}\n  jobs=1 shows more.")
+        result.runs += count
+        result.reached += Counter(reached)
+        result.runs_of_jobs += runs_of_jobs
+        result.excused += Counter(excused)
+    return None if lowest.value == _NONE else int(lowest.value)
+
+
+def _live_on(
+    live: Callable[[int], Run],
+    first: int,
+    step: int,
+    runs: int | None,
+    until: float | None,
+    lowest: Any,
+    sender: Connection,
+) -> None:
+    backends.forget_private_servers()
+    count, runs_of_jobs = 0, 0
+    reached: Counter[str] = Counter()
+    excused: Counter[str] = Counter()
+    error = ""
+    number = first
+    try:
+        while (runs is None or number < runs) and number < lowest.value:
+            run = live(number)
+            count += 1
+            reached += run.reached
+            runs_of_jobs += run.runs_of_jobs
+            if run.excused:
+                excused[run.excused.partition(":")[0]] += 1
+            if run.broken:
+                with lowest.get_lock():
+                    lowest.value = min(lowest.value, number)
+                break
+            number += step
+            if until is not None and time.monotonic() >= until:
+                break
+    except Exception as raised:  # told in the parent, where somebody listens
+        error = f"{type(raised).__name__}: {raised}"
+    finally:
+        backends.close_private_servers()
+    sender.send((count, dict(reached), runs_of_jobs, dict(excused), error))
+    sender.close()

@@ -1,0 +1,234 @@
+"""Misfortunes by chance: which kinds a run may meet, how often, and where they strike.
+
+Every strike is a decision at a site of its own, such as `swarm.kill:worker-1:claim reply`. So a strike of
+a tape that is replayed means the same thing whatever was drawn beside it, and what is taken out of the
+tape leaves the others where they were.
+
+Each run draws its own profile: some kinds, each with its own rate. A run with all of them at once
+would hide what only some of them together, or one alone and often, bring about (swarm testing, Groce et
+al., ISSTA 2012).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from queuekit.simulation import fault_kinds
+from queuekit.simulation.effects import MOMENTS
+from queuekit.simulation.errors import SimulationError
+from queuekit.simulation.observe import Hop, Moment
+
+if TYPE_CHECKING:
+    from queuekit.simulation.process import Process
+    from queuekit.simulation.world import Simulation
+
+MAX_LOSSES = 2
+"Strikes of one run that can cost a job its run: as many as `max_lost` allows by default."
+
+MAX_STRIKES = (1, 2, 4, 8)
+"Of one run, drawn: a run of few is told quickly, one of many finds what needs them."
+
+RATES = (0.01, 0.03, 0.1, 0.3)
+"How probable a strike is at one hop."
+
+DEPLOY_S = 5.0
+"After which it is looked whether a worker that was told to end has ended, to start it again."
+
+HANDSHAKE = frozenset({"", "HELLO", "CLIENT", "AUTH", "SELECT", "PING", "SCRIPT", "INFO"})
+"Commands that are passed over."
+
+STRIKING_MOMENTS = frozenset({"started", "ended"})
+"Moments at which a process can be struck; effects are others."
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How one kind of fault may strike."""
+
+    arguments: tuple[Mapping[str, Any], ...]
+    "One of these; the first is the mildest."
+    requests: bool = True
+    "Whether it strikes before the command is executed."
+    replies: bool = True
+    "Whether it strikes when it was, and nobody has seen the reply."
+    moments: bool = False
+    "Whether it strikes in the midst of a task."
+    loses: bool = False
+    "Whether it can cost a job its run."
+    default: bool = True
+
+
+_ANY: tuple[Mapping[str, Any], ...] = ({},)
+
+KINDS: Mapping[str, Kind] = {
+    "lose_reply": Kind(_ANY, requests=False),
+    "lose_request": Kind(_ANY, replies=False),
+    "reset": Kind(_ANY),
+    "delay": Kind(({"seconds": 0.01}, {"seconds": 0.5}, {"seconds": 3}, {"seconds": 20})),
+    "error": Kind(
+        ({"error": "LOADING"}, {"error": "READONLY"}, {"error": "BUSY"}, {"error": "OOM"}),
+        replies=False,
+    ),
+    "flush_scripts": Kind(_ANY, replies=False),
+    "kill": Kind(
+        ({"restart_after": 1}, {"restart_after": 20}, {"restart_after": 90}),
+        moments=True,
+        loses=True,
+    ),
+    "terminate": Kind(_ANY, moments=True),
+    "pause": Kind(
+        ({"seconds": 1}, {"seconds": 12}, {"seconds": 45}, {"seconds": 120}),
+        moments=True,
+        loses=True,
+    ),
+    "partition": Kind(
+        (
+            {"direction": "both", "seconds": 2},
+            {"direction": "both", "seconds": 45},
+            {"direction": "replies", "seconds": 45},
+            {"direction": "requests", "seconds": 45},
+        ),
+        loses=True,
+    ),
+    "outage": Kind(({"seconds": 1}, {"seconds": 8}, {"seconds": 45}), loses=True),
+    "restart_server": Kind(({"data": "kept"},), replies=False),
+    "skew": Kind(({"seconds": 5}, {"seconds": -60}, {"seconds": 3600}), replies=False),
+    "drift": Kind(({"rate": 0.01}, {"rate": -0.2}, {"rate": 0.2}), replies=False, default=False),
+    "step_clock": Kind(
+        ({"seconds": 1}, {"seconds": -60}, {"seconds": 60}), replies=False, default=False
+    ),
+}
+"All kinds, in the order in which they are asked."
+
+DEFAULT_KINDS = tuple(name for name, kind in KINDS.items() if kind.default)
+"Those that a queue must live through with every promise kept. Not in it: clocks that run wrong or jump."
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a run may meet."""
+
+    rates: Mapping[str, float] = field(default_factory=dict)
+    "Kind -> how probable it is at each place where it could strike."
+    strikes: int = 0
+    "At most so many."
+    losses: int = 0
+    "Of them, at most so many that can cost a job its run."
+
+    def __bool__(self) -> bool:
+        return bool(self.rates)
+
+
+CALM = Profile()
+"Nothing happens."
+
+
+def drawn(seed: int, kinds: Collection[str]) -> Profile:
+    """The profile of a seed: each kind in it or not, and a rate for each."""
+    source = random.Random(f"queuekit swarm {seed}")  # noqa: S311 (replayable)
+    rates = {
+        name: source.choice(RATES) for name in KINDS if source.random() < 0.5 and name in kinds
+    }
+    if not rates and kinds:
+        rates = {source.choice(sorted(kinds)): source.choice(RATES)}
+    return Profile(rates, strikes=source.choice(MAX_STRIKES), losses=MAX_LOSSES)
+
+
+def anything(kinds: Collection[str]) -> Profile:
+    """Every kind at every place, none by chance: for tapes, which say where something strikes."""
+    count = 10**9
+    return Profile({name: 0.0 for name in KINDS if name in kinds}, count, count)
+
+
+def checked(kinds: Collection[str] | None) -> tuple[str, ...]:
+    """The kinds that are meant, in their order.
+
+    Raises:
+        SimulationError: there is no such kind.
+    """
+    if kinds is None:
+        return DEFAULT_KINDS
+    given = (kinds,) if isinstance(kinds, str) else tuple(kinds)
+    unknown = sorted(set(given) - set(KINDS))
+    if unknown:
+        raise SimulationError(
+            f"faults={given!r}: exploration has no kind {', '.join(map(repr, unknown))}.\n"
+            f"  Kinds are {', '.join(KINDS)}.\n"
+            "  faults=() is none at all; the default is all but clocks that run wrong."
+        )
+    return tuple(name for name in KINDS if name in given)
+
+
+class Swarm:
+    """Strikes a simulation by a profile; attached before the story begins."""
+
+    def __init__(self, simulation: Simulation, profile: Profile) -> None:
+        self._simulation = simulation
+        self._chooser = simulation.chooser
+        self._kinds = [(name, kind, profile.rates.get(name)) for name, kind in KINDS.items()]
+        self._kinds = [each for each in self._kinds if each[2] is not None]
+        self._strikes = profile.strikes
+        self._losses = profile.losses
+        self.leaving = 0
+        "Workers that were told to end, and are to be started again."
+        if self._kinds:
+            self._chooser.draw([f"swarm.{name}" for name, _, _ in self._kinds])
+            simulation.faults.by_chance = self._at_hop
+            simulation.faults.by_chance_at_moments = self._at_moment
+            simulation.faults.watch_hops()
+
+    def _at_hop(self, hop: Hop, process: Process | None) -> tuple[str, Mapping[str, Any]] | None:
+        if process is None or self._strikes <= 0 or hop.command.upper() in HANDSHAKE:
+            return None
+        reply = hop.direction == "reply"
+        place = f"{process.name}:{hop.command}{' reply' if reply else ''}"
+        return self._asked(process, place, "replies" if reply else "requests")
+
+    def _at_moment(self, moment: Moment, process: Process) -> tuple[str, Mapping[str, Any]] | None:
+        name = moment.name
+        if self._strikes <= 0 or (name in MOMENTS and name not in STRIKING_MOMENTS):
+            return None
+        return self._asked(process, f"{process.name}:{name}", "moments")
+
+    def _asked(
+        self, process: Process, place: str, when: str
+    ) -> tuple[str, Mapping[str, Any]] | None:
+        """Which kind strikes here. All are asked, so that no answer decides whether another one counts."""
+        found: tuple[str, Kind, int] | None = None
+        for name, kind, rate in self._kinds:
+            if not getattr(kind, when):
+                continue
+            n = len(kind.arguments) + 1
+            value = self._chooser.pick(f"swarm.{name}:{place}", n, rate, quiet=True)
+            if value and found is None and not (kind.loses and self._losses <= 0):
+                found = (name, kind, value)
+        if found is None:
+            return None
+        name, kind, value = found
+        self._strikes -= 1
+        self._losses -= kind.loses
+        if name == "terminate":
+            self._again_soon(process)
+        return name, {**fault_kinds.KINDS[name], **kind.arguments[value - 1]}
+
+    def _again_soon(self, process: Process) -> None:
+        """Who is told to end is started again when it has, as a deploy does."""
+        handle = next((h for h in self._simulation.workers() if h.process is process), None)
+        if handle is None:
+            return
+        loop = self._simulation.loop
+        self.leaving += 1
+
+        def again() -> None:
+            gone = handle.process is not process or not process.alive
+            if handle.running and not gone:
+                loop.call_later(DEPLOY_S, again, context=loop.server_context())
+                return
+            self.leaving -= 1
+            if not gone:  # or somebody else starts it again
+                handle.restart()
+
+        loop.call_later(DEPLOY_S, again, context=loop.server_context())

@@ -1,0 +1,50 @@
+"""The kinds of misfortune, with their arguments and defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+ERRORS = {
+    "LOADING": "LOADING Redis is loading the dataset in memory",
+    "READONLY": "READONLY You can't write against a read only replica.",
+    "OOM": "OOM command not allowed when used memory > 'maxmemory'.",
+    "BUSY": "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+    "MISCONF": "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to"
+    " persist to disk.",
+    "NOSCRIPT": "NOSCRIPT No matching script. Please use EVAL.",
+    "TRYAGAIN": "TRYAGAIN Multiple keys request during rehashing of slot",
+    "CLUSTERDOWN": "CLUSTERDOWN The cluster is down",
+}
+"Errors that a server may answer with at any time, by their codes; the command is not executed then."
+
+AT_HOPS: dict[str, Mapping[str, Any]] = {
+    "lose_request": {"how": "reset"},
+    "lose_reply": {"how": "reset"},
+    "reset": {},
+    "delay": {"seconds": None},
+    "error": {"error": None},
+}
+"Kinds that strike one command or reply, with their arguments and defaults; None has to be given."
+
+OF_PROCESSES: dict[str, Mapping[str, Any]] = {
+    "kill": {"restart_after": 0},
+    "terminate": {},
+    "pause": {"seconds": None},
+    "partition": {"seconds": None, "direction": "both"},
+    "skew": {"seconds": None},
+    "drift": {"rate": None},
+}
+"Kinds that strike a process. `restart_after=0`: it stays dead."
+
+AT_STEPS: dict[str, Mapping[str, Any]] = {"cancel": {}}
+"Kinds that strike a task where it waits."
+
+OF_THE_SERVER: dict[str, Mapping[str, Any]] = {
+    "outage": {"seconds": None},
+    "restart_server": {"data": "kept"},
+    "flush_scripts": {},
+    "step_clock": {"seconds": None},
+}
+
+KINDS: Mapping[str, Mapping[str, Any]] = {**AT_HOPS, **AT_STEPS, **OF_PROCESSES, **OF_THE_SERVER}
