@@ -113,6 +113,11 @@ class Line:
         for connection in self._let_go():
             await connection.disconnect(nowait=True)
 
+    def abandon(self) -> None:
+        """Close all from outside: their loop is closed, so nothing can be awaited on it."""
+        for connection in self._let_go():
+            _close_without_loop(connection)
+
     def _let_go(self) -> list[Any]:
         everything = [*self._idle, *self._taken]
         self._idle.clear()
@@ -131,6 +136,20 @@ def _is_open(connection: Any) -> bool:
     """Whether neither end has closed it, as far as this end knows."""
     reader = getattr(connection, "_reader", None)
     return bool(connection.is_connected) and not (reader is not None and reader.at_eof())
+
+
+def _close_without_loop(connection: Any) -> None:
+    """Close the socket itself: a transport closes its own in a step of the loop, which takes none."""
+    writer = getattr(connection, "_writer", None)
+    if writer is None:
+        return
+    connection._reader = connection._writer = None  # noqa: SLF001 (or it complains when collected)
+    held = writer.get_extra_info("socket")
+    with contextlib.suppress(RuntimeError):  # that the loop is closed
+        writer.close()
+    # Other loops than asyncio's hold sockets of their own kind, and close them when they end.
+    if (inner := getattr(held, "_sock", None)) is not None:
+        inner.close()
 
 
 class LoopClients:
@@ -154,6 +173,11 @@ class LoopClients:
         """Let go of the connections of a process that is dead: nobody of it does anything any more."""
         for line in (self.commands, self.waiting):
             await line.drop()
+
+    def abandon(self) -> None:
+        """Let go of the connections: the loop is closed."""
+        for line in (self.commands, self.waiting):
+            line.abandon()
 
 
 _simulated: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Connections, None]] = (
@@ -182,23 +206,32 @@ class Connections:
     def __init__(self, url: str, options: dict[str, Any], root: str = "") -> None:
         self.address = read_address(url, options)
         self._root = root
-        self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, LoopClients]] = (
-            WeakKeyDictionary()
-        )
+        # What stands here refers to its loop, so weak keys would let go of none: see `_sweep`.
+        self._by_loop: dict[asyncio.AbstractEventLoop, dict[str, LoopClients]] = {}
 
     def __repr__(self) -> str:
         return self.address.shown
 
     def current(self) -> LoopClients:
         """Those of the running loop and process."""
-        processes = self._by_loop.setdefault(asyncio.get_running_loop(), {})
+        loop = asyncio.get_running_loop()
+        if loop not in self._by_loop:
+            self._sweep()
+        processes = self._by_loop.setdefault(loop, {})
         process = environment().process
         clients = processes.get(process)
         if clients is None:
             if environment().simulated:
-                _simulated.setdefault(asyncio.get_running_loop(), {})[self] = None
+                _simulated.setdefault(loop, {})[self] = None
             clients = processes[process] = LoopClients(self.address, self._root)
         return clients
+
+    def _sweep(self) -> None:
+        """Let go of loops that are closed, with their connections: nobody can use those any more."""
+        for loop in list(self._by_loop):  # a copy: other threads have loops of their own
+            if loop.is_closed():
+                for clients in self._by_loop.pop(loop, {}).values():
+                    clients.abandon()
 
     async def close(self) -> None:
         """Close those of the running loop and process."""

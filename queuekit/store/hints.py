@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from queuekit.environment import background, environment
 from queuekit.outage import Backoff
-from queuekit.store.refusals import REDIS_ERRORS, code_of, reason_of, refused, unreachable
+from queuekit.store.refusals import REDIS_ERRORS, code_of, refused, unreachable
 
 if TYPE_CHECKING:
     from queuekit.store.connection import Line
@@ -113,7 +113,7 @@ class Hints:
     def _line_error(self, error: BaseException) -> Exception:
         code, shown = code_of(error), self._line.shown
         if code is None:
-            return unreachable(shown, reason_of(error), sent=False)
+            return unreachable(shown, error, sent=False)
         return refused(shown, code, error)
 
     async def _leave(self, channels: Collection[str], news: asyncio.Event) -> None:

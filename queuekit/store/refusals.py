@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import ssl
+from collections.abc import Iterator
 from typing import TypeGuard
 
 from redis import exceptions
@@ -122,9 +124,24 @@ def place_in(error: BaseException) -> tuple[str, int] | None:
     return (found[1], int(found[2])) if found else None
 
 
-def reason_of(error: BaseException) -> str:
+def _behind(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it came of; redis-py puts errors of the system into its own."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _has_no_descriptor(error: BaseException) -> bool:
+    return any(isinstance(e, OSError) and e.errno == errno.EMFILE for e in _behind(error))
+
+
+def _reason_of(error: BaseException) -> str:
     """Why a connection was lost."""
     text = str(error) or "no answer in time"
+    if _has_no_descriptor(error):
+        return f"this process has no file descriptor left ({text})"
     # redis-py 5 says "Error 1" and a "1" for whatever is wrong with a certificate.
     cause = error.__cause__ or error.__context__
     if isinstance(cause, ssl.SSLError) and str(cause) not in text:
@@ -132,13 +149,19 @@ def reason_of(error: BaseException) -> str:
     return text
 
 
-def unreachable(shown: str, reason: str, *, sent: bool) -> ServerUnreachableError:
+def unreachable(shown: str, error: BaseException, *, sent: bool) -> ServerUnreachableError:
     """The error for a command that was not answered."""
+    reason = _reason_of(error)
     if not sent:
+        what_to_do = "See that the server runs and that the address is right; then call again."
+        if _has_no_descriptor(error):
+            what_to_do = (
+                "Close files and connections that it leaves open, or raise its limit (ulimit -n)."
+            )
         return ServerUnreachableError(
             f"Redis at {shown} cannot be reached: {reason}\n"
             "  The command was never sent: nothing was stored.\n"
-            "  See that the server runs and that the address is right; then call again."
+            f"  {what_to_do}"
         )
     return ServerUnreachableError(
         f"Redis at {shown} did not answer: {reason}\n"

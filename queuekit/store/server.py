@@ -29,7 +29,6 @@ from queuekit.store.refusals import (
     TRANSIENT,
     code_of,
     place_in,
-    reason_of,
     refused,
     unreachable,
 )
@@ -228,7 +227,7 @@ class _Trial:
         shown = repr(self._connections)
         if code is None:
             sent = self._unsure or self._progress.sent
-            return unreachable(shown, reason_of(error), sent=sent)
+            return unreachable(shown, error, sent=sent)
         return refused(shown, code, error, sent=self._unsure)
 
 

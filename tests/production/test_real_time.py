@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
+import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import pytest
 
 from queuekit import JobError, Queue, Status, Worker
+from queuekit.errors import ServerUnreachableError
 from queuekit.simulation.private_server import start_private_server
+from tests.rules.refusals import in_three_parts
 
 pytestmark = pytest.mark.slow
 
@@ -263,3 +268,49 @@ def test_a_production_import_brings_nothing_of_what_tests_need():
         "assert not names & set(sys.modules), names & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PATH": os.environ["PATH"]})
+
+
+# asyncio complains of a transport that its loop did not close; who disconnects in time hears nothing.
+@pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")
+def test_loops_that_have_ended_are_let_go_with_their_connections(server):
+    queue = Queue.from_url(f"unix://{server.address}")
+    loops = []
+
+    async def use():
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        await queue.count("queued")
+
+    asyncio.run(use())
+    before = len(list(Path("/dev/fd").iterdir()))
+    for _ in range(5):
+        asyncio.run(use())
+    assert len(list(Path("/dev/fd").iterdir())) == before
+    gc.collect()
+    assert [loop() is None for loop in loops] == [True] * 5 + [False]
+    asyncio.run(_end(queue))
+    gc.collect()
+
+
+async def _end(queue):
+    await queue.count("queued")
+    await queue.disconnect()
+
+
+def test_a_process_without_a_file_descriptor_is_told_that_and_not_that_the_server_is_away(server):
+    queue = Queue.from_url(f"unix://{server.address}")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def use():
+        next_one = os.dup(0)
+        os.close(next_one)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (next_one, limits[1]))
+        try:
+            await queue.count("queued")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    with pytest.raises(ServerUnreachableError) as caught:
+        asyncio.run(use())
+    in_three_parts(caught.value)
+    assert "this process has no file descriptor left" in str(caught.value)
+    assert "ulimit -n" in str(caught.value)
