@@ -161,6 +161,9 @@ class _Living:
                 swarm = Swarm(simulation, plan.profile)
                 if plan.choices:
                     simulation.chooser.draw(["choose"])
+                for checker in terms.checkers:
+                    if (attach := getattr(checker, "attach", None)) is not None:
+                        attach(simulation)
                 for rule in terms.invariants:
                     simulation.invariant(rule)
                 teller = Teller(simulation) if tell else None

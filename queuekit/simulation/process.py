@@ -7,8 +7,9 @@ their context. Code outside of any belongs to the test.
 from __future__ import annotations
 
 import asyncio
+import traceback
+import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -206,9 +207,14 @@ class Process:
             coroutine: Any = task.get_coro()
             for _ in range(UNWIND_ROUNDS):
                 # A `finally` may raise what it likes, or wait, which is refused; then it is closed again.
-                with suppress(BaseException):
-                    coroutine.close()
-                    break
+                with warnings.catch_warnings():
+                    # What it meant to wait for is never awaited.
+                    warnings.simplefilter("ignore", RuntimeWarning)
+                    try:
+                        coroutine.close()
+                        break
+                    except BaseException as error:
+                        traceback.clear_frames(error.__traceback__)
 
     def __repr__(self) -> str:
         return f"Process<{self.id}, {'alive' if self.alive else 'dead'}>"
