@@ -15,6 +15,8 @@ from queuekit.exploration.living import Plan as Plan
 from queuekit.exploration.living import Run as Run
 from queuekit.exploration.living import Terms as Terms
 from queuekit.exploration.living import run_once as run_once
+from queuekit.exploration.properties import Simulated as Simulated
+from queuekit.exploration.properties import simulations as simulations
 
 __all__ = [
     "LABELS",
@@ -26,10 +28,12 @@ __all__ = [
     "NotRepeatable",
     "Plan",
     "Run",
+    "Simulated",
     "Terms",
     "Vacuous",
     "Watch",
     "check",
     "explore",
     "run_once",
+    "simulations",
 ]

@@ -176,7 +176,8 @@ class _Queue:
             running = status in ("active", "aborting")
             if charged > attempts - running:
                 yield f"S3: {key} is charged {charged} times for {attempts} attempts, {status}"
-            if len(lines) < LOG_LINES and attempts > charged + free + 1:
+            told = len(lines) < LOG_LINES and "gone" not in state  # a tombstone has no log
+            if told and attempts > charged + free + 1:
                 yield f"S3: {key} has {attempts} attempts, of which {charged} are charged, {free} free"
             yield from self._overspent(key, state)
 

@@ -132,7 +132,7 @@ class Watch(Tap):
         self._tell_time(ledger)
         words = [each.decode("utf-8", "surrogateescape") for each in command[5:]]
         if isinstance(handler, str):
-            self._upkeep(ledger, handler, words)
+            self._upkeep(ledger, handler, words, wire.process)
             return NOBODY
         return handler(ledger, words, command[5:], reply, wire.process)
 
@@ -180,8 +180,12 @@ class Watch(Tap):
         self._tell_time(ledger)
         ledger.begin_anew(snapshot_of(network.contents(ledger.root, ledger.database), ledger.root))
 
-    def _upkeep(self, ledger: Ledger, script: str, words: list[str]) -> None:
-        if script == "adopt":
+    def _upkeep(
+        self, ledger: Ledger, script: str, words: list[str], process: Process | None
+    ) -> None:
+        # Whoever stands still, or is cut off, since it has asked does not hear the answer now.
+        hears = process is None or not (process.stands_still or process.cut_off)
+        if script == "adopt" and hears:
             self._ticking.begin(ledger, words[0])
         elif script == "register" and words[1] == "0":
             self._ticking.end(ledger, words[0])

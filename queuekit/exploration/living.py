@@ -35,6 +35,9 @@ right: what must hold in the end."""
 LIMIT_S = 3600.0
 "Virtual seconds after all misfortune has ended, within which every job must have ended."
 
+STEPS_PER_INSTANT = 50_000
+"More than this without time moving are a livelock: a quarter of what a test by hand may take."
+
 UNHEALED_S = 300.0
 "Virtual seconds for which misfortune goes on after the story has been told, if jobs are left then."
 
@@ -150,6 +153,7 @@ class _Living:
             schedule=plan.schedule,
             choices=plan.tape,
             flush=terms.flush,
+            steps_per_instant=STEPS_PER_INSTANT,
         )
         simulation.trace.sink = sink
         run.asked = []

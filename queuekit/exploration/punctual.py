@@ -23,19 +23,20 @@ class Punctuality:
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
         self._calm_from_ns = 0
-        self._disturbed_ns = -1
         self._told: set[int] = set()
 
     def disturbed(self) -> None:
         """From now on workers may be late, for a while."""
-        self._disturbed_ns = self._simulation.clock.elapsed_ns
         idle_s = self._simulation.environment.idle_wait_s()
         self._calm_from_ns = self._simulation.clock.elapsed_ns + round((idle_s + CALM_S) * 1e9)
 
     def has_lived_well(self, ledger: Ledger, address: str, since_ms: int) -> bool:
-        """Whether a worker runs, and nothing was disturbed since a moment (of the server's clock)."""
+        """Whether a worker runs, and all was calm since a moment (of the server's clock).
+
+        What came before it counts, too: a claim that was long on its way brings less of a lease.
+        """
         now_ns = self._simulation.clock.elapsed_ns
-        if self._disturbed_ns >= now_ns - (ledger.now_ms - since_ms) * 1_000_000:
+        if now_ns - (ledger.now_ms - since_ms) * 1_000_000 < self._calm_from_ns:
             return False
         process = ledger.workers.get(address)
         return (process is None or _is_fit(process)) and any(

@@ -187,6 +187,18 @@ def test_a_watch_that_comes_late_begins_with_what_is_there():
         assert watch.unfinished() == []
 
 
+def test_a_job_that_was_handed_back_and_left_no_record_breaks_nothing():
+    async def story(simulation):
+        handle = simulation.worker(stories.TASKS)
+        await simulation.queue.enqueue("long", key="a", timeout=60, ttl=-1)
+        await simulation.advance(1)
+        await handle.stop()
+        simulation.worker(stories.TASKS)
+        await simulation.advance(60)
+
+    assert broken_by(story) == set()
+
+
 def test_unfinished_jobs_are_named():
     async def story(simulation):
         await simulation.queue.enqueue("ok", key="a")

@@ -37,6 +37,20 @@ def test_a_task_that_charges_twice_is_found_reduced_and_told(tmp_path):
     assert f"token {failure.token}" in str(error)
 
 
+def test_a_defect_of_the_queue_is_found_by_the_promise_that_it_breaks(plant):
+    plant("jobs[#jobs + 1] = { key, tonumber(state[16]), call_record(key), state }", "")
+    failure = failure_of(sound, kept=None).failure
+    assert failure.promise == "P1"
+    assert "that claim's second answer leaves it out" in failure.what
+    assert len(failure.tape) == 1
+    assert "FAULT" in failure.story
+
+
+def test_a_defect_that_needs_a_killed_worker_is_found(plant):
+    plant("redis.call('ZADD', LEASE, exact(now + ARGV[5]), key)", "", script="claim")
+    assert failure_of(sound, kept=None).failure.promise == "P1"
+
+
 def test_redelivery_at_each_point_finds_it_and_says_by_which_point(tmp_path):
     """No chance is in it: the worker is killed once at each place of the boring run."""
     error = failure_of(charged, redeliver=True, seeds=1, once=["charged"], kept=tmp_path)
