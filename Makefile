@@ -14,6 +14,9 @@ PYTEST_ARGS ?=
 MODEL_EXAMPLES ?= 7000
 DEMO ?= -m scenarios.shop
 BENCH ?= -m benchmarks
+# Options and names: make mutants MUTANTS='--anew --seconds 20'
+MUTANTS ?=
+EXPLORE ?= 60
 CHAOS ?= -m tests.chaos --full --peer both
 
 BIN := $(VENV)/bin
@@ -28,7 +31,7 @@ SOURCES := queuekit pytest_plugin tests scenarios benchmarks docs conftest.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test quick lint format types model sweep chaos cron-years
+.PHONY: help demo test quick lint format types model sweep chaos cron-years mutants explore
 .PHONY: test-servers test-redis-lowest test-versions bench dist constraints clean
 
 help: ## this list
@@ -79,6 +82,12 @@ test-versions: ## the suite on each Python that this machine has
 
 cron-years: $(READY) ## cron over ten virtual years, in full (three minutes of a quiet machine)
 	CRON_YEARS=full $(BIN)/python -m pytest tests/cron $(PYTEST_ARGS)
+
+mutants: $(READY) ## hunt for faults put into the queue, and write docs/mutants.md (goes on where it was stopped)
+	$(BIN)/python -m tests.mutants $(MUTANTS)
+
+explore: $(READY) ## look for what breaks a promise of the queue as it is (an hour; EXPLORE=5: minutes)
+	$(BIN)/python -m tests.mutants --unbroken $(EXPLORE)
 
 bench: $(BENCH_READY) ## side by side with the peers
 	$(<D)/bin/python $(BENCH)

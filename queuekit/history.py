@@ -55,7 +55,9 @@ def attempts_of(job: Job, log: str, worker: str) -> list[Attempt]:
         outcome = _OUTCOMES.get(job.status, "running")
         if job.status is Status.FAILED and job.losses > job.max_lost:
             outcome = "lost"
-        error = note_of(job.error) if job.error and job.status is not Status.ACTIVE else ""
+        # A success keeps the error of the failure before it, which was another attempt's.
+        failed = job.status not in (Status.ACTIVE, Status.COMPLETE)
+        error = note_of(job.error) if job.error and failed else ""
         ended = job.completed or None
         attempts.append(Attempt(job.attempts, job.started, ended, worker, outcome, error))
     return attempts[-MAX_ATTEMPTS:]

@@ -52,15 +52,19 @@ class Course:
 
 
 class ServerClock:
-    """The server's time between two answers, kept by this process's monotonic clock."""
+    """The server's time between two answers, kept by this process's monotonic clock.
 
-    def __init__(self, now_ms: int) -> None:
-        self.set(now_ms)
+    It counts from when the server was asked, so an answer that was long on its way makes no tick late. A
+    question that was long on its way lets it run ahead: then the server says that it is early.
+    """
 
-    def set(self, now_ms: int) -> None:
-        """The server has just told its time."""
+    def __init__(self, now_ms: int, asked_at: float) -> None:
+        self.set(now_ms, asked_at)
+
+    def set(self, now_ms: int, asked_at: float) -> None:
+        """What the server told when it was asked then (of the monotonic clock)."""
         self._now_ms = now_ms
-        self._asked_at = environment().monotonic()
+        self._asked_at = asked_at
 
     def now_ms(self) -> int:
         return self._now_ms + round((environment().monotonic() - self._asked_at) * 1000)
@@ -71,6 +75,7 @@ async def _begin(
 ) -> tuple[ServerClock, list[Course]]:
     timetables = [(schedule.id, schedule.timetable) for schedule in schedules]
     while True:
+        asked_at = environment().monotonic()
         try:
             now_ms, since = await adopt(worker.queue.store, worker.address, timetables)
         except STORE_ERRORS as error:
@@ -81,7 +86,7 @@ async def _begin(
                 Course(schedule, schedule.next_tick_ms(done_ms))
                 for schedule, done_ms in zip(schedules, since, strict=True)
             ]
-            return ServerClock(now_ms), courses
+            return ServerClock(now_ms, asked_at), courses
 
 
 async def _handle_passed(worker: Worker[Any], course: Course, server: ServerClock) -> None:
@@ -91,9 +96,10 @@ async def _handle_passed(worker: Worker[Any], course: Course, server: ServerCloc
     for tick_ms in passed.ticks:
         course.next_ms = tick_ms
         unique = schedule.unique and not passed.made_up
+        asked_at = environment().monotonic()
         verdict, now_ms = await _handle(worker, schedule, tick_ms, unique=unique)
         worker.outage.over("cron")
-        server.set(now_ms)
+        server.set(now_ms, asked_at)
         if verdict == "early":  # our clock had run ahead of the server's
             return
     course.next_ms = passed.next_ms

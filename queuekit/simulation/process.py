@@ -50,7 +50,9 @@ class Process:
         "The name, made unique."
         self.alive = True
         self.stands_still = False
-        "Whether it takes no step: it is paused, or dead."
+        "Whether it takes no step: it is paused, its loop is held, or it is dead."
+        self.paused = False
+        self._busy = False
         self.cut_off: frozenset[str] = frozenset()
         "Directions in which the network carries nothing of it."
         self.stalled: list[Lane] = []
@@ -123,13 +125,33 @@ class Process:
 
     def pause(self) -> None:
         """Take no further step, as by SIGSTOP. What it has sent arrives; what it is sent waits."""
-        if self.alive and not self.stands_still:
-            self.stands_still = True
+        if self.alive and not self.paused:
+            self.paused = self.stands_still = True
             self._disturbed("paused")
 
     def resume(self) -> None:
-        """Go on, with all that has become due or has arrived meanwhile, in its order."""
-        if not self.alive or not self.stands_still:
+        """Go on, with all that has become due or has arrived meanwhile, in its order.
+
+        Work of the processor that holds its loop is not ended by this.
+        """
+        if self.alive and self.paused:
+            self.paused = False
+            self._go_on()
+
+    def hold_loop(self) -> None:
+        """Take no further step, since one of its own holds the event loop."""
+        if self.alive and not self._busy:
+            self._busy = self.stands_still = True
+            self._disturbed("busy")
+
+    def release_loop(self) -> None:
+        """The step that held the loop has ended; if the process is paused, it goes on when resumed."""
+        if self.alive and self._busy:
+            self._busy = False
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self.paused or self._busy:
             return
         self.stands_still = False
         self._disturbed("running again")
@@ -156,6 +178,7 @@ class Process:
         """Let the network carry nothing of it in these directions (`request`, `reply`)."""
         self.cut_off = directions
         self._disturbed("partitioned")
+        self._let_through()  # what waited in a direction that is still cut off comes to wait again
 
     def heal(self) -> None:
         """Let the network carry again: what waited arrives, and ends that were closed are found closed."""
@@ -163,9 +186,7 @@ class Process:
             return
         self.cut_off = frozenset()
         self._disturbed("connected again")
-        stalled, self.stalled = self.stalled, []
-        for lane in stalled:
-            self.loop.let_through(lane)
+        self._let_through()
         at_heal, self._at_heal = self._at_heal, []
         for find_out in at_heal:
             self.loop.call_soon(find_out, context=self.loop.server_context())
@@ -173,6 +194,11 @@ class Process:
         for future in waiting:
             if not future.done():
                 future.set_result(None)
+
+    def _let_through(self) -> None:
+        stalled, self.stalled = self.stalled, []
+        for lane in stalled:
+            self.loop.let_through(lane)
 
     def when_healed(self, find_out: Callable[[], None]) -> None:
         """Called by the network: the other end hears of this when it can."""

@@ -48,6 +48,10 @@ class SimulatedProcess:
         self._task: asyncio.Task[object] | None = None
         self._skew_s = 0.0
         self._drift = 0.0
+        self._pause_ends: asyncio.TimerHandle | None = None
+        self._partition_ends: asyncio.TimerHandle | None = None
+        self._left_behind: list[Process] = []
+        "Earlier starts of it whose ends of connections the server still holds open, behind a partition."
         self.process = self._process_to_begin_in()
         self._begin()
 
@@ -81,8 +85,8 @@ class SimulatedProcess:
 
     @property
     def paused(self) -> bool:
-        """Whether it stands still, alive."""
-        return self.alive and self.process.stands_still
+        """Whether it was paused, and is alive."""
+        return self.alive and self.process.paused
 
     @property
     def partitioned(self) -> bool:
@@ -141,20 +145,23 @@ class SimulatedProcess:
     def pause(self, seconds: float | None = None) -> None:
         """Let it stand still, as SIGSTOP or a suspended machine does, until `resume()` or for so long.
 
-        What it has sent arrives; its timers, and what it is sent, wait. Its connections stay open.
+        What it has sent arrives; its timers, and what it is sent, wait. Its connections stay open. Of
+        several pauses the latest says when it goes on.
         """
         self.process.pause()
-        self._later(seconds, self.process.resume)
+        self._pause_ends = self._instead_of(self._pause_ends, seconds, self.resume)
 
     def resume(self) -> None:
         """Let it go on: all that has become due or has arrived meanwhile happens now."""
+        self._pause_ends = self._instead_of(self._pause_ends)
         self.process.resume()
 
     def partition(self, direction: Direction = "both", seconds: float | None = None) -> None:
         """Cut it off from Redis, until `heal()` or for so long.
 
         As with packets that are dropped: what is sent waits and arrives later; new connections hang; the
-        server does not hear that a client has given up, and keeps its end of the connection open.
+        server does not hear that a client has given up, and keeps its end of the connection open. It
+        outlasts a restart. Of several partitions the latest counts.
 
         Args:
             direction: what does not arrive: its "requests", the "replies" to it, or "both".
@@ -169,11 +176,14 @@ class SimulatedProcess:
                 f"  It is one of {', '.join(map(repr, _DIRECTIONS))}."
             )
         self.process.partition(_DIRECTIONS[direction])
-        self._later(seconds, self.process.heal)
+        self._partition_ends = self._instead_of(self._partition_ends, seconds, self.heal)
 
     def heal(self) -> None:
         """Join it to the network again: what waited arrives, in its order."""
-        self.process.heal()
+        self._partition_ends = self._instead_of(self._partition_ends)
+        left_behind, self._left_behind = self._left_behind, []
+        for process in (*left_behind, self.process):
+            process.heal()
 
     def skew(self, seconds: float) -> None:
         """Set its wall clock so far ahead of the true time (negative: behind). The server keeps its own."""
@@ -191,15 +201,31 @@ class SimulatedProcess:
         self._disturbed("has a clock that drifts")
 
     def restart(self) -> None:
-        """Kill it unless it is dead, and start it anew: its main function begins again."""
+        """Kill it unless it is dead, and start it anew: its main function begins again.
+
+        Its host stays as it is: its clocks, and the network around it.
+        """
         self.kill()
-        self.process = SimulatedProcess._process_to_begin_in(self)
+        self._pause_ends = self._instead_of(self._pause_ends)
+        before, self.process = self.process, SimulatedProcess._process_to_begin_in(self)
+        if before.cut_off:
+            self._left_behind.append(before)
+            self.process.partition(before.cut_off)
         self._begin()
 
-    def _later(self, seconds: float | None, function: Callable[[], None]) -> None:
-        if seconds is not None:
-            loop = self._simulation.loop
-            loop.call_later(seconds, function, context=loop.server_context())
+    def _instead_of(
+        self,
+        timer: asyncio.TimerHandle | None,
+        seconds: float | None = None,
+        function: Callable[[], None] | None = None,
+    ) -> asyncio.TimerHandle | None:
+        """Another end of a misfortune: one that was meant for an earlier one must not end this."""
+        if timer is not None:
+            timer.cancel()
+        if seconds is None or function is None:
+            return None
+        loop = self._simulation.loop
+        return loop.call_later(seconds, function, context=loop.server_context())
 
     def _disturbed(self, how: str) -> None:
         if self._simulation.loop.tap is not None:
@@ -262,6 +288,6 @@ async def busy(seconds: float) -> None:
             "  Call it in a task of a worker, or in what simulation.process(...).run() runs."
         )
     loop = asyncio.get_running_loop()
-    process.pause()
-    loop.call_later(seconds, process.resume, context=process.loop.server_context())
+    process.hold_loop()
+    loop.call_later(seconds, process.release_loop, context=process.loop.server_context())
     await asyncio.sleep(0)  # the step behind this one is put off until then

@@ -175,6 +175,7 @@ class Simulation(Passing):
         for process in loop.processes:
             process.heal()
             process.resume()
+            process.release_loop()
         if loop.is_running():
             return  # it belongs to somebody who goes on with it
         dead = [process for process in loop.processes if not process.alive]

@@ -229,7 +229,87 @@ async def test_the_test_itself_cannot_be_busy(simulation):
         await busy(1)
 
 
+async def test_the_end_of_an_earlier_pause_does_not_end_a_later_one(simulation):
+    process = simulation.process("script")
+    process.pause(20)
+    await simulation.advance(5)
+    process.resume()
+    process.pause()
+    await simulation.advance(30)
+    assert process.paused
+
+
+async def test_a_loop_that_is_held_and_a_pause_end_each_by_itself(simulation):
+    process = simulation.process("script")
+    computing = asyncio.create_task(process.run(busy, 10))
+    await simulation.advance(1)
+    process.pause()
+    await simulation.advance(1)
+    process.resume()
+    await simulation.advance(1)
+    assert not computing.done(), "SIGCONT does not shorten what the processor has to do"
+    process.pause()
+    await simulation.advance(30)
+    assert process.paused
+    assert not computing.done()
+    process.resume()
+    await simulation.run_until_idle()
+    assert computing.done()
+
+
 # -- being cut off
+
+
+async def test_the_end_of_an_earlier_partition_does_not_heal_a_later_one(simulation):
+    process = simulation.process("script")
+    process.partition(seconds=20)
+    await simulation.advance(5)
+    process.heal()
+    process.partition()
+    await simulation.advance(30)
+    assert process.partitioned
+
+
+async def test_a_restart_leaves_a_partition_and_what_the_server_holds_until_it_heals(simulation):
+    async def wait_for_work():
+        await client.blpop(["work"], 100)
+
+    client = redis.asyncio.Redis(
+        host="any", socket_timeout=None, retry=None, single_connection_client=True
+    )
+    web = simulation.process("web")
+    waiting = asyncio.create_task(web.run(wait_for_work))
+    await simulation.advance(1)
+    web.partition(seconds=10)
+    web.restart()
+    with pytest.raises(ProcessDied):
+        await waiting
+    assert web.partitioned
+    async with redis.asyncio.Redis(host="any") as other:
+        await simulation.advance(10)
+        assert not web.partitioned
+        await other.rpush("work", "first")
+        assert await other.llen("work") == 1, "nobody of before the restart is left to take it"
+    await client.connection.disconnect(nowait=True)
+    client.connection = None  # its process is dead: nobody is left to close it in turn
+
+
+async def test_a_partition_that_turns_lets_through_what_it_had_kept(simulation):
+    queue = simulation.queue
+    web = simulation.process("web")
+    await web.run(queue.enqueue, "takes", key="before")
+    web.partition("requests")
+    enqueuing = asyncio.create_task(web.run(queue.enqueue, "takes", key="after"))
+    await simulation.advance(1)
+    web.partition("replies")
+    await simulation.advance(1)
+    assert await queue.count("queued") == 2
+    assert not enqueuing.done()
+    web.partition("both")
+    await simulation.run_until_idle()
+    assert not enqueuing.done(), "the reply waits on"
+    web.heal()
+    assert (await enqueuing).key == "after"
 
 
 async def test_a_partitioned_workers_job_is_recovered_and_its_late_commit_refused(simulation):

@@ -1,0 +1,230 @@
+"""Stories of what clients ask for: aborts, keys that are taken, groups, later moments, records."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from queuekit.errors import (
+    DuplicateJobError,
+    JobNotFoundError,
+    JobStateError,
+)
+from queuekit.job import TERMINAL_STATUSES, Status
+from tests.mutants.tasks import insist, worker
+from tests.mutants.web import bring, calm, ended, job_of, put, seen
+
+
+async def aborts(simulation):
+    """Jobs are aborted while they wait, are due later, run, are about to end, or have ended."""
+    worker(simulation, concurrency=4)
+    worker(simulation, concurrency=1)
+    web, queue = simulation.process("web"), simulation.queue
+
+    async def stop(key):
+        job = await seen(queue, key)
+        try:
+            await insist(job.abort, f"{key}: no more")
+        except JobStateError:
+            assert job.status in TERMINAL_STATUSES
+            return None
+        except JobNotFoundError:
+            raise AssertionError(f"{key} is not there to be aborted") from None
+        return job
+
+    async def asks():
+        await bring(queue, "slow", key="running", seconds=30, timeout=60)
+        await bring(queue, "stubborn", key="stubborn", seconds=10, timeout=60, group_key="g")
+        await bring(queue, "slow", key="follows", group_key="g")
+        await bring(queue, "slow", key="follows too", group_key="g")
+        await bring(queue, "slow", key="ends", seconds=1 + simulation.choose("ends", 4))
+        await bring(queue, "ok", key="done")
+        await bring(queue, "ok", key="later", scheduled=timedelta(seconds=30))
+        await bring(queue, "fails", key="rests", retries=2, retry_delay=30)
+        await asyncio.sleep(1 + simulation.choose("when", 3))
+        began = asyncio.get_running_loop().time()
+        stopped = [
+            await stop(key)
+            for key in ("running", "ends", "done", "later", "rests", "follows", "stubborn")
+        ]
+        keys = [job.key for job in stopped if job is not None]
+        for key in ("later", "rests"):
+            job = await seen(queue, key)
+            assert job is not None
+            assert job.status is Status.ABORTED or not calm(simulation), f"{key} is {job.status}"
+        for job in await ended(queue, *keys):
+            # What was acknowledged as an abort ends aborted.
+            assert job.status is Status.ABORTED, f"{job.key} was aborted, and is {job.status}"
+            assert "no more" in job.error, job.error
+        took = asyncio.get_running_loop().time() - began
+        assert not calm(simulation) or took < 4, f"the aborts took {took} s"
+        if calm(simulation):
+            assert [job is None for job in stopped] == [
+                False,
+                stopped[1] is None,
+                True,
+                *[False] * 4,
+            ]
+        await ended(queue, "follows too")
+
+    await web.run(asks)
+
+
+async def unique(simulation):
+    """Two web processes enqueue the same keys, while their jobs wait, run, rest or have ended."""
+    worker(simulation, concurrency=2)
+    queue = simulation.queue
+    firsts = []
+
+    async def asks():
+        for round_ in range(3):
+            for key, options in (
+                ("a", {"seconds": 1}),
+                ("b", {"seconds": 5}),
+            ):
+                if await put(queue, "slow", key=key, **options):
+                    firsts.append((round_, key))
+            await put(queue, "fails", key="rests", retries=2, retry_delay=3)
+            await put(queue, "ok", key="later", scheduled=timedelta(seconds=4))
+            await asyncio.sleep(2 + simulation.choose("between", 3))
+
+    async def checks():
+        await put(queue, "slow", key="held", seconds=4)
+        taken = job_of("slow", key="held")
+        try:
+            await insist(queue.enqueue, taken, on_duplicate="raise")
+        except DuplicateJobError as error:
+            holder = error.job
+        else:
+            assert not calm(simulation), "held was accepted twice"
+            holder = taken
+        assert holder.function == "slow"
+        assert holder.status in ("queued", "active"), holder
+        holder = await insist(
+            queue.enqueue, job_of("slow", key="held", priority=3), on_duplicate="return"
+        )
+        assert holder is not None
+        assert holder.priority == 0 or not calm(simulation)
+        await ended(queue, "held")
+        again = await put(queue, "ok", key="held", answer=7)
+        assert again is not None or not calm(simulation), "the key of an ended job is taken"
+        [job] = await ended(queue, "held")
+        assert job.result == 7 or not calm(simulation)
+
+    one, two = simulation.process("web"), simulation.process("web-2")
+    both = [asyncio.create_task(one.run(asks)), asyncio.create_task(two.run(asks))]
+    await simulation.process("web-3").run(checks)
+    for each in both:
+        await each
+
+
+async def groups(simulation):
+    """Jobs of a group run one at a time, in their order; some fail, are aborted, or are due later."""
+    worker(simulation, concurrency=3)
+    worker(simulation, concurrency=3)
+    web, queue = simulation.process("web"), simulation.queue
+    size = 3 + simulation.choose("size", 3)
+
+    async def asks():
+        for number in range(size):
+            for group in "ab":
+                await bring(queue, "slow", key=f"{group}{number}", group_key=group, seconds=1)
+        await bring(queue, "fails", key="c0", group_key="c", retries=3, retry_delay=2)
+        await bring(queue, "slow", key="c1", group_key="c", seconds=3)
+        await bring(queue, "slow", key="c2", group_key="c", scheduled=timedelta(seconds=2))
+        await bring(queue, "slow", key="d0", group_key="d", seconds=2)
+        await bring(queue, "slow", key="d1", group_key="d", seconds=1)
+        await bring(queue, "slow", key="d2", group_key="d", seconds=1, priority=-1)
+        job = await seen(queue, f"a{size - 1}")
+        try:
+            await insist(job.abort, "no more")
+        except JobStateError:
+            assert not calm(simulation)
+        keys = [f"{group}{number}" for group in "ab" for number in range(size)]
+        await ended(queue, *keys, "c0", "c1", "c2", "d0", "d1", "d2")
+        done = [effect.details["key"] for effect in simulation.effects("done")]
+        if calm(simulation):
+            for group in "ab":
+                mine = [key for key in done if key.startswith(group)]
+                assert mine == sorted(mine), f"done in the order {mine}"
+            mine = [key for key in done if key.startswith("d")]
+            assert mine in (["d0", "d2", "d1"], ["d2", "d0", "d1"]), mine
+            # Beside each other: a group takes as long as its own jobs.
+            took = asyncio.get_running_loop().time()
+            assert took < 16, f"the groups took {took} s"
+
+    await web.run(asks)
+
+
+async def scheduled(simulation):
+    """Jobs that are due later, alone and together, and workers that sleep until then."""
+    worker(simulation, concurrency=2)
+    worker(simulation, concurrency=2)
+    web, queue = simulation.process("web"), simulation.queue
+    late = simulation.choose("late", 3)
+
+    async def asks():
+        await bring(queue, "ok", key="in 20", scheduled=timedelta(seconds=20))
+        await asyncio.sleep(2)
+        await bring(queue, "ok", key="in 5", scheduled=timedelta(seconds=5))
+        await bring(queue, "ok", key="at 7", scheduled=simulation.now.timestamp() + 5)
+        for number in range(4 + late):
+            await bring(queue, "slow", key=f"n{number}", scheduled=timedelta(seconds=9.25))
+        job = await seen(queue, "in 20")
+        assert job is not None
+        assert job.status is Status.QUEUED
+        assert job.scheduled == 0 or job.scheduled > 1e9
+        await ended(queue, "in 20", "in 5", "at 7")
+
+    await web.run(asks)
+
+
+async def records(simulation):
+    """Records are kept for their ttl, and not longer; progress and meta are told from outside too."""
+    worker(simulation)
+    web, queue = simulation.process("web"), simulation.queue
+
+    async def asks():
+        await bring(queue, "ok", key="short", ttl=5, answer=1)
+        await bring(queue, "ok", key="for ever", ttl=0, answer=2)
+        await bring(queue, "fails", key="none", ttl=-1)
+        await bring(queue, "slow", key="told", seconds=6, ttl=100)
+        await asyncio.sleep(1)
+        told = await seen(queue, "told")
+        await insist(told.update, progress=0.25, meta={"from": "outside"})
+        told = await seen(queue, "told")
+        assert (told.progress, told.meta) == (0.25, {"from": "outside"})
+        if calm(simulation):
+            short = await seen(queue, "short")
+            assert short.result == 1
+            assert await seen(queue, "none") is None
+            again = await put(queue, "ok", key="none", ttl=20, answer=3)
+            assert again is not None
+        await ended(queue, "for ever", "told")
+        await asyncio.sleep(8)
+        assert await seen(queue, "short") is None or not calm(simulation), "short outlives its ttl"
+        if calm(simulation):
+            again = await seen(queue, "none")
+            assert again is not None
+            assert again.result == 3
+            try:
+                await told.abort("late")
+                raise AssertionError("a finished job was aborted")
+            except JobStateError:
+                pass
+            try:
+                await insist(told.update, progress=0.5)
+                raise AssertionError("a finished job was updated")
+            except JobStateError:
+                pass
+        await asyncio.sleep(130)
+        assert await seen(queue, "told") is None or not calm(simulation), "told outlives its ttl"
+        assert (await seen(queue, "for ever")).result == 2
+        if calm(simulation):
+            root = queue.store.root
+            left = {name for name, *_ in simulation.loop.network.contents(root)}
+            wanted = {f"{root}:job:for ever".encode(), f"{root}:call:for ever".encode()}
+            jobs = {name for name in left if b":job:" in name or b":call:" in name}
+            assert jobs == wanted, f"{jobs} are left"
+
+    await web.run(asks)

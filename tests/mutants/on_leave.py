@@ -1,0 +1,145 @@
+"""Stories of workers that come and go, and of schedules."""
+
+from __future__ import annotations
+
+import asyncio
+
+from queuekit import CronJob
+from queuekit.job import Status
+from tests.mutants.tasks import fails, minutely, ok, slow, ticks, worker
+from tests.mutants.web import bring, calm, ended
+
+LEFT_WITH_NOBODY_S = 6
+"By then all of it is done, unless a job waits for the end of a lease."
+
+
+async def leaving(simulation):
+    """Workers are stopped, with and without time to end their jobs; others go on with what comes back."""
+    first = worker(simulation, concurrency=2, shutdown_grace_period_s=3)
+    web, queue = simulation.process("web"), simulation.queue
+
+    async def asks():
+        await bring(queue, "slow", key="quick", seconds=2, retries=1)
+        await bring(queue, "slow", key="long", seconds=20, retries=1, timeout=60)
+        await bring(queue, "slow", key="next", seconds=1, group_key="g")
+        await bring(queue, "slow", key="last", seconds=1, group_key="g")
+
+    await web.run(asks)
+    await asyncio.sleep(0.5 + simulation.choose("when", 2))
+    first.terminate()
+    await asyncio.sleep(1)
+    if simulation.choose("two", 2):
+        worker(simulation, concurrency=1)
+    worker(simulation, concurrency=2)
+    jobs = await web.run(ended, queue, "quick", "long", "next", "last")
+    if calm(simulation):
+        assert [job.status.value for job in jobs] == ["complete"] * 4, jobs
+        assert [job.failures + job.losses for job in jobs] == [0] * 4
+        assert jobs[0].attempts == 1, "it had its time to end"
+        assert jobs[1].attempts == 2
+        history = [attempt.outcome for attempt in await jobs[1].history()]
+        assert history == ["released", "completed"], history
+        assert not first.running
+
+
+async def stopped(simulation):
+    """A worker is stopped while it claims, over and over; no job is left with it."""
+    web, queue = simulation.process("web"), simulation.queue
+
+    async def asks():
+        for number in range(6):
+            await bring(queue, "slow", key=f"n{number}", seconds=0.5)
+            await asyncio.sleep(0.25)
+
+    going = asyncio.create_task(web.run(asks))
+    for _ in range(4):
+        one = worker(simulation, concurrency=1 + simulation.choose("slots", 2))
+        await asyncio.sleep(0.3 + simulation.choose("when", 5) / 10)
+        one.terminate()
+    worker(simulation)
+    await going
+    jobs = await web.run(ended, queue, *(f"n{number}" for number in range(6)))
+    if calm(simulation):
+        took = asyncio.get_running_loop().time()
+        assert took < LEFT_WITH_NOBODY_S, f"a job was left with a worker that stopped: {took} s"
+        assert [job.losses for job in jobs] == [0] * 6
+
+
+async def rolling(simulation):
+    """A worker of an old release meets jobs whose task only the new one knows."""
+    worker(simulation, tasks=[ok])
+    web, queue = simulation.process("web"), simulation.queue
+
+    async def asks():
+        await bring(queue, "slow", key="new", seconds=1)
+        await bring(queue, "nobody's", key="unknown")
+        await bring(queue, "slow", key="misfit", second=1)
+        await bring(queue, "ok", key="ok")
+        await asyncio.sleep(5)
+
+    await web.run(asks)
+    worker(simulation, tasks=[ok, slow, fails])
+    jobs = await web.run(ended, queue, "new", "misfit", "ok", "unknown")
+    assert jobs[3].status is Status.FAILED, jobs[3]
+    assert jobs[1].status is Status.FAILED, jobs[1]
+    if calm(simulation):
+        assert [jobs[0].status, jobs[2].status] == [Status.COMPLETE] * 2
+        assert [job.failures for job in jobs] == [0, 1, 0, 0], jobs
+        assert jobs[3].attempts == 11, jobs[3].attempts
+
+
+async def no_more_ticks(simulation):
+    """The schedules end, so that the world can come to an end."""
+    for each in simulation.workers():
+        if each.alive:
+            each.terminate()
+    await asyncio.sleep(1)
+    worker(simulation)
+
+
+async def cron(simulation):
+    """Two workers have one schedule; a third comes with another timetable; one is gone for a while."""
+    schedules = [
+        minutely(name="quick"),
+        minutely(70.0, name="slow", timeout=0),
+        minutely(70.0, name="beside each other", timeout=0, unique=False),
+    ]
+    await asyncio.sleep(50)
+    one = worker(simulation, cron_jobs=schedules)
+    worker(simulation, cron_jobs=schedules)
+    await asyncio.sleep(75 + 10 * simulation.choose("until", 3))
+    if simulation.choose("gone", 2):
+        one.pause(100)
+    await asyncio.sleep(130)
+    if calm(simulation) and not one.paused:
+        ticks = [tick for tick in simulation.journal.ticks if tick.verdict == "enqueued"]
+        for name in ("quick", "beside each other"):
+            mine = sorted(tick.tick_ms for tick in ticks if name in tick.schedule)
+            assert len(mine) == len(set(mine)), f"one tick of {name} was enqueued twice: {mine}"
+            assert len(mine) in (4, 5), f"{len(mine)} ticks of {name} in four minutes"
+        skipped = [tick for tick in simulation.journal.ticks if tick.verdict == "overlap"]
+        assert {tick.schedule for tick in skipped} <= {
+            tick.schedule for tick in ticks if "slow" in tick.schedule
+        }
+    await no_more_ticks(simulation)
+
+
+async def deploy(simulation):
+    """A worker with a new timetable takes a schedule over; the old one is refused as long as that is up."""
+    await asyncio.sleep(30)
+    old = worker(simulation, cron_jobs=[CronJob(ticks, "* * * * *", name="report")])
+    await asyncio.sleep(60 + 10 * simulation.choose("first", 2))
+    new = worker(simulation, cron_jobs=[CronJob(ticks, "*/3 * * * *", name="report")])
+    await asyncio.sleep(240)
+    handled = [tick.tick_ms // 60_000 for tick in simulation.journal.ticks]
+    if calm(simulation):
+        assert handled == sorted(set(handled))
+        first = handled[0]
+        assert len(handled) in (2, 3), f"minutes {[minute - first for minute in handled]}"
+    new.terminate()
+    await asyncio.sleep(150)
+    if calm(simulation):
+        after = len(simulation.journal.ticks)
+        assert after > len(handled), "the old worker did not go on when the new one was gone"
+    assert old.alive
+    await no_more_ticks(simulation)

@@ -1,0 +1,32 @@
+"""Small workloads that together put every promise to the test.
+
+Each is what an application could do: a `web` process enqueues, workers work. What a story asserts holds
+whatever befalls them, but for what it says of a calm world: one in which nothing has gone wrong but by the
+story itself.
+"""
+
+from __future__ import annotations
+
+from tests.mutants.at_work import errands, limits, many, order, results, retries
+from tests.mutants.by_clients import aborts, groups, records, scheduled, unique
+from tests.mutants.damage import damaged
+from tests.mutants.in_trouble import (
+    again,
+    clock_steps,
+    deaf,
+    handover,
+    hung,
+    killers,
+    outage,
+    starved,
+)
+from tests.mutants.on_leave import cron, deploy, leaving, rolling, stopped
+
+STORIES = {
+    story.__name__: story
+    for story in (
+        errands, retries, killers, hung, aborts, unique, order, groups, leaving, handover, stopped,
+        limits, results, scheduled, again, outage, clock_steps, deaf, cron, deploy, records, damaged,
+        starved, rolling, many,
+    )
+}  # fmt: skip
