@@ -16,7 +16,7 @@ from queuekit.exploration import parallel, reduction
 from queuekit.exploration.errors import ExplorationFailed, Vacuous
 from queuekit.exploration.exhaustive import EVERY_RUNS, Lived, every_schedule
 from queuekit.exploration.failures import KEPT, Failure, Kept, in_words, relive
-from queuekit.exploration.living import LIMIT_S, Plan, Run, Story, Terms, run_once
+from queuekit.exploration.living import LIMIT_S, Plan, Run, Story, Terms, checkers_of, run_once
 from queuekit.exploration.swarm import anything, checked, drawn
 from queuekit.exploration.twice import lives_again
 from queuekit.simulation.chooser import Deviation
@@ -153,7 +153,9 @@ def explore(
         NotRepeatable: a run lived twice was not the same.
         SimulationError: an argument that makes no sense.
     """
-    terms = Terms(backend, limit, tuple(invariants), tuple(checkers), tuple(once), check)
+    terms = Terms(
+        backend, limit, tuple(invariants), (*checkers, *checkers_of(story)), tuple(once), check
+    )
     portfolio = Portfolio(_schedules(schedules), checked(faults), first_seed)
     budget = Budget(seeds, minutes, guard, jobs)
     return _Exploring(story, terms, portfolio, kept).explored(budget, redeliver, deviations, reach)

@@ -52,6 +52,11 @@ _OF_A_FAULT = frozenset(
 "What a task raises whose own commands to Redis were struck."
 
 
+def checkers_of(story: Story) -> tuple[Callable[[Simulation], Sequence[object]], ...]:
+    """Those that a story brings: `story.checkers = (SaqQueue(),)`. So a kept failure has them, too."""
+    return tuple(getattr(story, "checkers", ()))
+
+
 @dataclass(frozen=True)
 class Terms:
     """What is the same in all runs of an exploration."""
