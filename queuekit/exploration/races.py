@@ -166,8 +166,8 @@ def search_races(
     """
     require_testing_extra()
     lives = _Lives(main, steps_per_instant)
-    boring = lives.live(_Order(tape=[]))
-    again = lives.live(_Order(tape=[]))
+    boring = lives.live(_Order(tape=[]), traced=True)
+    again = lives.live(_Order(tape=[]), traced=True)
     if boring.trace.digest() != again.trace.digest():
         raise NotRepeatable(
             "the same order of steps gave two different runs.\n"
@@ -241,14 +241,14 @@ class _Lives:
         self._main = main
         self._steps_per_instant = steps_per_instant
 
-    def live(self, order: _Order, *, watched: bool = False) -> _Run:
+    def live(self, order: _Order, *, watched: bool = False, traced: bool = False) -> _Run:
         """One run from beginning to end."""
         from queuekit.simulation import entropy  # noqa: PLC0415 (as above)
 
         chooser = Chooser(order.seed, order.tape)
         chooser.draw(["choose"])
         chooser.asked = []
-        trace = Trace()
+        trace = Trace(keeps=traced)
         loop = SimulatedLoop(
             VirtualClock(START_NS),
             trace=trace,
@@ -267,7 +267,7 @@ class _Lives:
             except (Exception, asyncio.CancelledError) as raised:  # the answer that is looked for
                 error = raised
             tape = list(chooser.tape)
-            loop.trace = Trace()  # how it is taken down is not part of it
+            loop.trace = Trace(keeps=False)  # how it is taken down is not part of it
             _take_down(loop)
         return _Run(error, tape, chooser.asked, trace, list(overtakings))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -111,6 +112,7 @@ def resolve(backend: str | Backend, *, flush: bool = False) -> Backend:
     return RealServer(f"{parts.hostname}:{parts.port or 6379}", database, flush=flush)
 
 
+@functools.cache  # looking at the folders of all packages takes longer than a small world
 def require_testing_extra() -> None:
     """Raises MissingDependencyError, with the command that installs it, if it is not there."""
     for package in ("freezegun", "fakeredis", "lupa"):

@@ -48,3 +48,13 @@ OF_THE_SERVER: dict[str, Mapping[str, Any]] = {
 }
 
 KINDS: Mapping[str, Mapping[str, Any]] = {**AT_HOPS, **AT_STEPS, **OF_PROCESSES, **OF_THE_SERVER}
+
+WORDS: Mapping[str, tuple[str, ...]] = {
+    "how": ("reset", "silence"),
+    "data": ("kept", "lost", "stale"),
+    "direction": ("both", "requests", "replies"),
+}
+"Arguments that are one of some words."
+
+CLOCKS = frozenset({"skew", "step_clock"})
+"Kinds whose seconds may be negative: a clock can be set back."

@@ -7,15 +7,13 @@ found its moment fails the run: a test of a fault that did not happen proves not
 from __future__ import annotations
 
 import asyncio
+import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from queuekit.simulation.clock import epoch_ns
-from queuekit.simulation.effects import MOMENTS
 from queuekit.simulation.errors import FaultNeverFired, SimulationError
-from queuekit.simulation.fault_kinds import AT_HOPS, AT_STEPS, ERRORS, KINDS, OF_PROCESSES
+from queuekit.simulation.fault_kinds import AT_HOPS, ERRORS, OF_PROCESSES
 from queuekit.simulation.observe import Hop, Moment
 from queuekit.simulation.process import PROCESS, Process
 from queuekit.simulation.resp import Error, encode_error
@@ -78,6 +76,16 @@ class Fault:
     def over(self) -> bool:
         """Whether it will not fire again."""
         return self.chance is None and self.met >= self.nth + self.times - 1
+
+    def strikes(self, owner: str) -> bool:
+        """Whether it may strike what this process does.
+
+        One of chance spares the test's own client, unless it names it: a story's own calls would fail,
+        and not what it is about.
+        """
+        if self.process is None:
+            return self.chance is None or owner != TEST
+        return self.process == owner
 
     def __str__(self) -> str:
         words = [self.kind, *(f"{name}={value!r}" for name, value in self.arguments.items())]
@@ -167,7 +175,7 @@ class Faults:
         for fault in self.planned:
             if fault.command is None or fault.side != hop.direction or fault.over:
                 continue
-            if fault.command.lower() != name.lower() or fault.process not in (None, owner):
+            if fault.command.lower() != name.lower() or not fault.strikes(owner):
                 continue
             if not self._meets(fault, f"fault.{fault.kind}:{owner}:{name}"):
                 if fault.arguments.get("data") == "stale" and fault.met == fault.nth - 1:
@@ -186,7 +194,7 @@ class Faults:
         owner = process.name if process is not None else TEST
         self._seen.setdefault(moment.name)
         for fault in self.planned:
-            if fault.moment != moment.name or fault.over or fault.process not in (None, owner):
+            if fault.moment != moment.name or fault.over or not fault.strikes(owner):
                 continue
             if self._meets(fault, f"fault.{fault.kind}:{owner}:{moment.name}"):
                 self._strike(fault, f"{owner}: {moment.name}", process)
@@ -201,13 +209,13 @@ class Faults:
             if fault.task is None or fault.over or not task.get_name().startswith(fault.task):
                 continue
             owner = process.name if process is not None else TEST
-            if fault.process in (None, owner) and self._meets(fault, f"fault.cancel:{fault.task}"):
+            if fault.strikes(owner) and self._meets(fault, f"fault.cancel:{fault.task}"):
                 strike = Strike(self._now(), f"{owner}: {task.get_name()}, {where(task)}")
                 if self.healed or not task.cancel():
                     fault.suppressed.append(strike)
                 else:
                     fault.fired.append(strike)
-                    self.struck.append((strike, "cancel"))
+                    self._tell("cancel", strike)
 
     def _meets(self, fault: Fault, site: str) -> bool:
         if fault.chance is not None:
@@ -230,7 +238,13 @@ class Faults:
     ) -> float | None:
         strike = Strike(self._now(), where or "at that time")
         needs_process = fault.kind in OF_PROCESSES
-        if self.healed or (needs_process and (process is None or not process.alive)):
+        if (
+            self.healed
+            or (needs_process and (process is None or not process.alive))
+            or (
+                fault.arguments.get("error") == "NOSCRIPT" and hop is not None and not _by_hash(hop)
+            )
+        ):
             fault.suppressed.append(strike)
             return None
         fault.fired.append(strike)
@@ -248,11 +262,8 @@ class Faults:
         told = " ".join(
             [kind, *(f"{name}={value!r}" for name, value in arguments.items() if value)]
         )
-        self.struck.append((Strike(self._now(), where or "at that time"), told))
+        self._tell(told, Strike(self._now(), where or "at that time"))
         simulation = self._simulation
-        simulation.loop.trace.fault(simulation.loop.now_us(), told, where)
-        if simulation.loop.tap is not None:
-            simulation.loop.tap.disturbed(told)
         if kind in AT_HOPS:
             assert hop is not None
             assert wire is not None
@@ -274,6 +285,14 @@ class Faults:
                 server.restart, arguments["data"], context=simulation.loop.server_context()
             )
         return None
+
+    def _tell(self, told: str, strike: Strike) -> None:
+        """Whoever reads what has struck: the list, the trace, and those who listen in."""
+        self.struck.append((strike, told))
+        loop = self._simulation.loop
+        loop.trace.fault(loop.now_us(), told, strike.where)
+        if loop.tap is not None:
+            loop.tap.disturbed(told)
 
     def _strike_process(self, kind: str, arguments: Mapping[str, Any], process: Process) -> None:
         handle = self._handle_of(process)
@@ -317,6 +336,10 @@ class Faults:
                 why = f"at {fault.suppressed[0]} there was nothing left to strike"
             elif fault.met:
                 why = f"its moment came {fault.met} time(s) only"
+            target = fault.command or fault.moment or ""
+            near = difflib.get_close_matches(target, self._seen) if target not in self._seen else []
+            if near:
+                why += f"; near it are {', '.join(near)}"
             lines.append(f"    {fault}: {why}")
         seen = ", ".join(sorted(self._seen)) or "none"
         raise FaultNeverFired(
@@ -325,6 +348,11 @@ class Faults:
             + f"\n  Commands and moments that there were: {seen}.\n"
             "  Ask for what happens, let the test live long enough, or say optional=True."
         )
+
+
+def _by_hash(hop: Hop) -> bool:
+    """Whether a script is called by its hash: only then can a server not know it."""
+    return hop.words[0].upper() in ("EVALSHA", "EVALSHA_RO")
 
 
 def _lose(arguments: Mapping[str, Any], hop: Hop, wire: Wire) -> float:
@@ -358,105 +386,3 @@ _AT_HOP = {
     "delay": _delay,
     "error": _answer_with_error,
 }
-
-
-def fault_of(
-    simulation: Simulation,
-    kind: str,
-    *,
-    at: float | datetime | str | None,
-    command: str | None,
-    before: str | None,
-    after: str | None,
-    task: str | None,
-    nth: int,
-    times: int,
-    chance: float | None,
-    process: SimulatedProcess | str | None,
-    optional: bool,
-    arguments: dict[str, Any],
-) -> Fault:
-    """A fault from the words of a test.
-
-    Raises:
-        SimulationError: they do not fit together; the message says how they do.
-    """
-    if kind not in KINDS:
-        raise SimulationError(f"there is no fault {kind!r}.\n  It is one of {', '.join(KINDS)}.")
-    given = {"at": at, "command": command, "before": before, "after": after, "task": task}
-    triggers = [name for name, value in given.items() if value is not None]
-    if len(triggers) != 1:
-        raise SimulationError(
-            f"inject({kind!r}) with {' and '.join(triggers) or 'no moment'}: it needs exactly one of "
-            "at=, command=, before= and after=.\n"
-            "  at=12 (seconds), before='commit', after='claim', or command='claim' with nth=2."
-        )
-    _check_trigger(kind, at=at, task=task, counted=chance is not None or nth != 1 or times != 1)
-    _check_numbers(kind, nth, times, chance)
-    _check_arguments(kind, arguments)
-    name = process if isinstance(process, str) or process is None else process.name
-    if at is not None and kind in OF_PROCESSES and name is None:
-        raise SimulationError(f"inject({kind!r}, at={at!r}) needs process=: whom does it strike?")
-    target = command or before or after
-    side = "reply" if after or (command and kind == "lose_reply") else "request"
-    if target in MOMENTS and kind in AT_HOPS:
-        raise SimulationError(
-            f"inject({kind!r}) strikes a command or its reply, and {target!r} is a moment.\n"
-            "  Name a script (claim, commit, renew, ...) or a command of Redis (BLPOP, ...)."
-        )
-    return Fault(
-        kind,
-        {**KINDS[kind], **arguments},
-        command=None if target in MOMENTS else target,
-        side=side,
-        moment=target,
-        task=task,
-        at=_seconds(simulation, at),
-        nth=nth,
-        times=times,
-        chance=chance,
-        process=name,
-        optional=optional,
-    )
-
-
-def _check_trigger(kind: str, *, at: object, task: str | None, counted: bool) -> None:
-    if (task is not None) is not (kind in AT_STEPS):
-        raise SimulationError(
-            f"inject({kind!r}, task={task!r}): a task is what a cancellation strikes, and only that.\n"
-            "  inject('cancel', task='job', nth=3): at the third step of a task whose name begins so."
-        )
-    if at is not None and (kind in AT_HOPS or counted):
-        raise SimulationError(
-            f"inject({kind!r}, at={at!r}): a point of time has no command to strike, nor an nth.\n"
-            "  Use command=, before= or after=; or another kind, such as outage."
-        )
-
-
-def _check_numbers(kind: str, nth: int, times: int, chance: float | None) -> None:
-    if nth < 1 or times < 1 or (chance is not None and not 0 < chance <= 1):
-        raise SimulationError(
-            f"inject({kind!r}, nth={nth!r}, times={times!r}, chance={chance!r}): nth and times count "
-            "from 1, and a chance is above 0 and at most 1."
-        )
-
-
-def _check_arguments(kind: str, arguments: Mapping[str, Any]) -> None:
-    expected = KINDS[kind]
-    unknown = sorted(set(arguments) - set(expected))
-    missing = sorted(n for n, v in expected.items() if v is None and n not in arguments)
-    if unknown or missing:
-        raise SimulationError(
-            f"inject({kind!r}) takes {', '.join(expected) or 'no arguments'}; "
-            f"missing: {', '.join(missing) or 'none'}, unknown: {', '.join(unknown) or 'none'}."
-        )
-
-
-def _seconds(simulation: Simulation, at: float | datetime | str | None) -> float | None:
-    """Since the world began."""
-    now = simulation.loop.now_us() / 1e6
-    if at is None:
-        return None
-    if isinstance(at, int | float):
-        return now + at
-    return now + (epoch_ns(at) - simulation.clock.time_ns()) / 1e9

@@ -21,7 +21,11 @@ def grains_after(seconds: float) -> int:
     """Nanoseconds for a delay: whole microseconds, never less than asked, never zero for a delay."""
     if seconds <= 0:
         return 0
-    return max(1, math.ceil(round(seconds * 1e6, 3))) * GRAIN_NS
+    micros = seconds * 1e6
+    whole = int(micros)
+    if whole == micros:
+        return whole * GRAIN_NS
+    return max(1, math.ceil(round(micros, 3))) * GRAIN_NS
 
 
 def grains_at(when: float) -> int:
@@ -32,23 +36,17 @@ def grains_at(when: float) -> int:
 class Timer(asyncio.TimerHandle):
     """A timer that knows whether it is upkeep (see `queuekit.environment.BACKGROUND`)."""
 
-    when_ns: int
-    background: bool
-
-    @classmethod
-    def make(
-        cls,
+    def __init__(
+        self,
         when_ns: int,
         callback: Callable[..., object],
         args: tuple[Any, ...],
         loop: asyncio.AbstractEventLoop,
         context: Context | None,
-    ) -> Timer:
-        timer = cls(when_ns / NS, callback, args, loop, context)
-        timer.when_ns = when_ns
-        owner = timer._context  # type: ignore[attr-defined]
-        timer.background = owner.get(BACKGROUND, False)
-        return timer
+    ) -> None:
+        super().__init__(when_ns / NS, callback, args, loop, context)
+        self.when_ns = when_ns
+        self.background = self._context.get(BACKGROUND, False)  # type: ignore[attr-defined]
 
 
 class Timers:
@@ -78,7 +76,7 @@ class Timers:
     def next_ns(self) -> int | None:
         """The moment of the first timer."""
         heap = self._heap
-        while heap and heap[0][2].cancelled():
+        while heap and heap[0][2]._cancelled:
             heapq.heappop(heap)[2]._scheduled = False  # type: ignore[attr-defined]
         return heap[0][0] if heap else None
 
@@ -95,11 +93,13 @@ class Timers:
     def pop_due(self, now_ns: int) -> list[Timer]:
         """Take out the timers whose moment has come, oldest first."""
         due = []
-        while (when := self.next_ns()) is not None and when <= now_ns:
-            timer = heapq.heappop(self._heap)[2]
+        heap = self._heap
+        while heap and (heap[0][0] <= now_ns or heap[0][2]._cancelled):
+            timer = heapq.heappop(heap)[2]
             timer._scheduled = False  # type: ignore[attr-defined]
-            self._foreground -= not timer.background
-            due.append(timer)
+            if not timer._cancelled:
+                self._foreground -= not timer.background
+                due.append(timer)
         return due
 
     def take(self, wanted: Callable[[Timer], bool]) -> list[Timer]:

@@ -31,9 +31,14 @@ MAX_WORD = 200
 
 
 class Trace:
-    """Lines as they come, hashed as they go."""
+    """Lines as they come, hashed as they go.
 
-    def __init__(self) -> None:
+    Args:
+        keeps: whether anything is written down at all; a tenth to a fifth of a small run is that.
+    """
+
+    def __init__(self, *, keeps: bool = True) -> None:
+        self.keeps = keeps
         self.count = 0
         self.checkpoints: list[str] = []
         "The hash after each `CHECKPOINT` lines, shortened."
@@ -45,6 +50,8 @@ class Trace:
 
     def add(self, line: str) -> None:
         """One more line."""
+        if not self.keeps:
+            return
         self.count += 1
         self._kept.append(line)
         self._batch.append(line)

@@ -32,6 +32,8 @@ STEPS_PER_INSTANT = 200_000
 VIRTUAL_LIMIT_S = 2 * 366 * 24 * 3600
 "Two years. More than this in a single wait, and the test waits for what never comes."
 
+_VIRTUAL_LIMIT_NS = VIRTUAL_LIMIT_S * NS
+
 COUNTED_STEPS = 2_000
 "The steps before a livelock is declared, in which it is counted who turns."
 
@@ -50,6 +52,7 @@ class TurningLoop(ObservedLoop):
         self.fatal: SimulationError | None = None
         "What ends the world at its next step."
         self.steps_per_instant = steps_per_instant
+        self._counts_after = steps_per_instant - COUNTED_STEPS
         self.pool: Pool | None = None
         "What is ready, if steps are not taken first in first out."
         self._timers = Timers()
@@ -104,7 +107,7 @@ class TurningLoop(ObservedLoop):
         context: Context | None,
     ) -> Timer:
         self._check_closed()  # type: ignore[attr-defined]
-        timer = Timer.make(when_ns, callback, args, self, context)
+        timer = Timer(when_ns, callback, args, self, context)
         self._timers.add(timer)
         return timer
 
@@ -145,22 +148,25 @@ class TurningLoop(ObservedLoop):
         self.pool = None if schedule is None else Pool(schedule)
 
     def _run_once(self) -> None:
-        if self.fatal is not None:
-            raise self.fatal
-        if self.pool is not None:
-            self._run_pool(self.pool)
-            return
-        ready = self._ready
-        now_ns = self.clock.elapsed_ns
-        next_ns = self._timers.next_ns()
-        if next_ns is not None and next_ns <= now_ns:
-            ready.extend(self._timers.pop_due(now_ns))
-        elif not ready and not self._stopping:  # type: ignore[attr-defined]
-            self._move()
-        for _ in range(len(ready)):
-            handle = ready.popleft()
-            if not handle.cancelled():
-                self._step(handle)
+        """Turns, until the loop is to stop: asyncio asks for one at a time, which costs more than a step."""
+        timers, ready = self._timers, self._ready
+        while True:
+            if self.fatal is not None:
+                raise self.fatal
+            if self.pool is not None:
+                self._run_pool(self.pool)
+            else:
+                next_ns = timers.next_ns()
+                if next_ns is not None and next_ns <= self.clock.elapsed_ns:
+                    ready.extend(timers.pop_due(self.clock.elapsed_ns))
+                elif not ready and not self._stopping:  # type: ignore[attr-defined]
+                    self._move(next_ns)
+                for _ in range(len(ready)):
+                    handle = ready.popleft()
+                    if not handle._cancelled:
+                        self._step(handle)
+            if self._stopping:  # type: ignore[attr-defined]
+                return
 
     def _run_pool(self, pool: Pool) -> None:
         """Run the plain callbacks, then one step of those that a schedule chooses from."""
@@ -169,10 +175,10 @@ class TurningLoop(ObservedLoop):
         if next_ns is not None and next_ns <= self.clock.elapsed_ns:
             ready.extend(self._timers.pop_due(self.clock.elapsed_ns))
         elif not ready and not pool and not self._stopping:  # type: ignore[attr-defined]
-            self._move()
+            self._move(next_ns)
         while ready:
             handle = ready.popleft()
-            if handle.cancelled():
+            if handle._cancelled:
                 continue
             actor = actor_of(handle)
             if actor is None:
@@ -184,9 +190,8 @@ class TurningLoop(ObservedLoop):
             if not handle.cancelled():
                 self._step(handle)
 
-    def _move(self) -> None:
+    def _move(self, next_ns: int | None) -> None:
         """Nothing is ready: wake whoever waits for that, or let time go to the next timer."""
-        next_ns = self._timers.next_ns()
         if self._settling and (next_ns is None or self._settling[0][0] < next_ns):
             at_ns, _, future = heapq.heappop(self._settling)
             self._move_to(max(at_ns, self.clock.elapsed_ns))
@@ -196,42 +201,46 @@ class TurningLoop(ObservedLoop):
         if next_ns is None or not (self._settling or self._timers.has_work):
             held = any(hold.reached and not hold.released for hold in self._holds)
             raise SimulationDeadlock(waiting.deadlock(self, held))
-        if next_ns - self._wait_began_ns > VIRTUAL_LIMIT_S * NS:
+        if next_ns - self._wait_began_ns > _VIRTUAL_LIMIT_NS:
             raise VirtualTimeLimit(waiting.limit(self, VIRTUAL_LIMIT_S))
         self._move_to(next_ns)
         self._ready.extend(self._timers.pop_due(next_ns))
 
     def _move_to(self, elapsed_ns: int) -> None:
         if elapsed_ns > self.clock.elapsed_ns:
-            for look in self.at_instants_end:
-                look(elapsed_ns)
+            if self.at_instants_end:
+                for look in self.at_instants_end:
+                    look(elapsed_ns)
             self.clock.move_to(elapsed_ns)
             self._instant_steps = 0
-            self._turning.clear()
+            if self._turning:
+                self._turning.clear()
             if self.pool is not None:
                 self.pool.schedule.instant()
-            self.trace.time(self.now_us())
+            if self.trace.keeps:
+                self.trace.time(self.now_us())
 
     def _step(self, handle: asyncio.Handle) -> None:
-        process = _process_of(handle)
+        process: Process | None = handle._context.get(PROCESS)  # type: ignore[attr-defined]
         if process is not None and process.stands_still and not process.passes(handle):
             return
         task = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]
         if isinstance(task, asyncio.Task):
-            where = waiting.where(task)
-            name = task.get_name()
             if self.observers:
-                hold = self._show(Step(name, where, process.id if process else ""))
+                hold = self._show(
+                    Step(task.get_name(), waiting.where(task), process.id if process else "")
+                )
                 if hold is not None:
                     hold.catch(lambda: self._ready.append(handle))
                     return
                 if is_dead(process):
                     return
-            self.trace.step(self.now_us(), name, where)
+            if self.trace.keeps:
+                self.trace.step(self.now_us(), task.get_name(), waiting.where(task))
             if self.watch_steps is not None:
                 self.watch_steps(task, process)
         self._instant_steps += 1
-        if self._instant_steps > self.steps_per_instant - COUNTED_STEPS:
+        if self._instant_steps > self._counts_after:
             self._count_turn(task, handle)
         handle._run()
 

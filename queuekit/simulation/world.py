@@ -19,7 +19,8 @@ from queuekit.simulation.chooser import Chooser, Deviation
 from queuekit.simulation.clock import Moment, VirtualClock, epoch_ns
 from queuekit.simulation.effects import Effects
 from queuekit.simulation.errors import ServersDisagree, SimulationError
-from queuekit.simulation.faults import Fault, Faults, fault_of
+from queuekit.simulation.fault_words import fault_of
+from queuekit.simulation.faults import Fault, Faults
 from queuekit.simulation.invariants import Invariants
 from queuekit.simulation.journal import JobRecord, Journal
 from queuekit.simulation.loop import SimulatedLoop

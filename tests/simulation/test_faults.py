@@ -138,6 +138,41 @@ async def test_the_test_itself_is_a_process_to_faults(simulation):
     assert len(fault.fired) == 1
 
 
+async def test_chance_spares_the_tests_own_client_unless_it_is_named(simulation):
+    unnamed = simulation.inject("lose_reply", command="enqueue", chance=1.0, optional=True)
+    await simulation.queue.enqueue("work")
+    assert unnamed.fired == []
+    named = simulation.inject("lose_reply", command="enqueue", chance=1.0, process="test")
+    with pytest.raises(ServerError):
+        await simulation.queue.enqueue("work")
+    assert named.fired
+
+
+async def test_a_command_that_is_no_script_is_not_answered_with_noscript(simulation):
+    fault = simulation.inject("error", command="BLPOP", error="NOSCRIPT", optional=True)
+    simulation.worker([work])
+    await simulation.advance(1)
+    assert (fault.fired, len(fault.suppressed)) == ([], 1)
+
+
+async def test_a_cancellation_is_a_line_of_the_trace(simulation):
+    simulation.inject("cancel", task="job")
+    simulation.worker([work])
+    await simulation.queue.enqueue("work", retries=3)
+    await simulation.advance(30)
+    assert [line for line in simulation.trace.lines() if " f cancel worker-1: job" in line]
+
+
+async def test_a_misspelt_command_is_told_with_its_neighbours(simulation):
+    simulation.inject("kill", before="comit")
+    simulation.worker([work])
+    await simulation.queue.enqueue("work")
+    await simulation.drain()
+    with pytest.raises(FaultNeverFired, match="near it are commit"):
+        simulation.faults.check()
+    simulation.faults.planned.clear()
+
+
 # -- processes
 
 
@@ -434,30 +469,6 @@ def test_both_servers_see_the_same_misfortunes():
 
     assert lived("fakeredis") == lived("server")
     assert len(lived("both")[1]) >= 4
-
-
-@pytest.mark.parametrize(
-    ("kind", "words", "told"),
-    [
-        ("lose_replies", {"command": "claim"}, "there is no fault 'lose_replies'"),
-        ("kill", {}, "with no moment"),
-        ("kill", {"before": "claim", "after": "claim"}, "with before and after"),
-        ("lose_reply", {"at": 3}, "no command to strike"),
-        ("outage", {"at": 3, "nth": 2, "seconds": 1}, "nor an nth"),
-        ("kill", {"before": "claim", "nth": 0}, "count from 1"),
-        ("kill", {"before": "claim", "chance": 0}, "above 0 and at most 1"),
-        ("delay", {"before": "claim"}, "missing: seconds"),
-        ("kill", {"before": "claim", "secnods": 2}, "unknown: secnods"),
-        ("kill", {"at": 3}, "needs process="),
-        ("lose_reply", {"after": "committing"}, "is a moment"),
-        ("cancel", {"after": "committing"}, "a task is what a cancellation strikes"),
-        ("kill", {"task": "job"}, "a task is what a cancellation strikes"),
-    ],
-)
-async def test_words_that_do_not_fit_are_refused(simulation, kind, words, told):
-    with pytest.raises(SimulationError, match=told):
-        simulation.inject(kind, **words)
-    assert simulation.faults.planned == []
 
 
 def test_every_kind_is_told_in_the_docs():

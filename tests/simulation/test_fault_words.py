@@ -1,0 +1,38 @@
+"""What is said of words for a fault that do not fit together."""
+
+from __future__ import annotations
+
+import pytest
+
+from queuekit.simulation import SimulationError
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "told"),
+    [
+        ("lose_replies", {"command": "claim"}, "there is no fault 'lose_replies'"),
+        ("kill", {}, "with no moment"),
+        ("kill", {"before": "claim", "after": "claim"}, "with before and after"),
+        ("lose_reply", {"at": 3}, "no command to strike"),
+        ("outage", {"at": 3, "nth": 2, "seconds": 1}, "nor an nth"),
+        ("kill", {"before": "claim", "nth": 0}, "count from 1"),
+        ("kill", {"before": "claim", "chance": 0}, "above 0 and at most 1"),
+        ("delay", {"before": "claim"}, "missing: seconds"),
+        ("kill", {"before": "claim", "secnods": 2}, "unknown: secnods"),
+        ("kill", {"at": 3}, "needs process="),
+        ("lose_reply", {"after": "committing"}, "is a moment"),
+        ("cancel", {"after": "committing"}, "a task is what a cancellation strikes"),
+        ("kill", {"task": "job"}, "a task is what a cancellation strikes"),
+        ("lose_request", {"after": "claim"}, "strikes before its command"),
+        ("lose_reply", {"before": "claim"}, "strikes after its command"),
+        ("error", {"after": "claim", "error": "BUSY"}, "strikes before its command"),
+        ("lose_reply", {"command": "claim", "how": "softly"}, "one of reset, silence"),
+        ("restart_server", {"at": 1, "data": "gone"}, "one of kept, lost, stale"),
+        ("outage", {"at": 1, "seconds": -1}, "a number, 0 or more"),
+        ("step_clock", {"at": 1, "seconds": "1"}, "seconds is a number"),
+    ],
+)
+async def test_words_that_do_not_fit_are_refused(simulation, kind, words, told):
+    with pytest.raises(SimulationError, match=told):
+        simulation.inject(kind, **words)
+    assert simulation.faults.planned == []
