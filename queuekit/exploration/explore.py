@@ -154,7 +154,7 @@ def explore(
         SimulationError: an argument that makes no sense.
     """
     terms = Terms(
-        backend, limit, tuple(invariants), (*checkers, *checkers_of(story)), tuple(once), check
+        backend, limit, tuple(invariants), checkers_of(story, checkers), tuple(once), check
     )
     portfolio = Portfolio(_schedules(schedules), checked(faults), first_seed)
     budget = Budget(seeds, minutes, guard, jobs)

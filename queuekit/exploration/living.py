@@ -52,9 +52,16 @@ _OF_A_FAULT = frozenset(
 "What a task raises whose own commands to Redis were struck."
 
 
-def checkers_of(story: Story) -> tuple[Callable[[Simulation], Sequence[object]], ...]:
-    """Those that a story brings: `story.checkers = (SaqQueue(),)`. So a kept failure has them, too."""
-    return tuple(getattr(story, "checkers", ()))
+Checker = Callable[[Simulation], Sequence[object]]
+"Called after a run, with what the run was; gives back what was broken."
+
+
+def checkers_of(story: Story, given: Sequence[Checker] = ()) -> tuple[Checker, ...]:
+    """Those given, and those that a story brings: `story.checkers = (SaqQueue(),)`.
+
+    So a failure that was kept has them, too.
+    """
+    return (*given, *getattr(story, "checkers", ()))
 
 
 @dataclass(frozen=True)

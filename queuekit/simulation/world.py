@@ -190,6 +190,8 @@ class Simulation(Passing):
             if tasks:
                 loop.run_until_complete(asyncio.wait(tasks, timeout=60))
         loop.run_until_complete(close_all({process.id for process in dead}))
+        for process in loop.processes:
+            process.exit()
 
     @property
     def loop(self) -> SimulatedLoop:
