@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from queuekit import batch
 from queuekit.environment import environment
 from queuekit.errors import (
     DuplicateJobError,
@@ -35,6 +36,7 @@ async def enqueue_all(queue: Queue, jobs: Sequence[Job]) -> list[Job | None]:
         for job in fresh:
             job.queue = None
         raise
+    batch.note(queue, jobs, records)
     answers = await queue.store.enqueue(records, queue.max_waiting)
     holders: list[Job | None] = []
     full = 0

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from queuekit import entry, held, lifecycle, quarantine, results
+from queuekit import batch, entry, held, lifecycle, quarantine, results
 from queuekit.environment import environment
 from queuekit.errors import InvalidOptionError
 from queuekit.history import Attempt, attempts_of
@@ -230,24 +230,16 @@ class Queue:
 
     @contextlib.asynccontextmanager
     async def batch(self) -> AsyncIterator[None]:
-        """Abort all jobs that were enqueued in the block if it raises."""
-        children: list[Job] = []
+        """Abort the jobs that its block enqueued (also in tasks begun in it) if the block raises.
 
-        async def remember(job: Job) -> None:
-            children.append(job)
-
-        self.register_before_enqueue(remember)
-        try:
-            yield
-        except BaseException:
-            self.unregister_before_enqueue(remember)
-            # Those that have finished meanwhile refuse; the error of the block is what counts.
-            await asyncio.gather(
-                *(self.abort(child, "cancelled") for child in children), return_exceptions=True
-            )
-            raise
-        finally:
-            self.unregister_before_enqueue(remember)
+        Not a job that had the key already, nor what others enqueue on this queue meanwhile.
+        """
+        with batch.block(self) as begun:
+            try:
+                yield
+            except BaseException:
+                await begun.abort()
+                raise
 
     async def job(self, job_key: str) -> Job | None:
         """The job of that key, or None."""
