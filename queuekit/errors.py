@@ -20,6 +20,10 @@ class MissingDependencyError(QueuekitError, ImportError):
     """Something optional is needed and not installed; the message has the command."""
 
 
+class ForeignLoopError(QueuekitError, RuntimeError):
+    """A queue is used beside the simulation in which it is meant to be; the message says where it belongs."""
+
+
 class InvalidOptionError(QueuekitError, ValueError):
     """An option of a job, queue, worker or cron job has a value that can never work."""
 

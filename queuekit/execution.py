@@ -11,6 +11,7 @@ that ignores that is abandoned: its slot is freed, and that is logged and counte
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 import logging
 from collections.abc import Callable, Coroutine
@@ -108,7 +109,11 @@ class Execution:
         alone: bool = False,
     ) -> None:
         self.job = job
+        # Its task may assign to the object: what is held stays what was claimed.
+        self.key, self.fence, self.claim_id = job.key, job.fence, job.claim_id
+        self.attempt = job.attempts
         self.alone = alone
+        self._settled = False
         self._unknown_tries = unknown_tries
         self._abandoned = False
         self.lease_end = lease_end
@@ -152,9 +157,13 @@ class Execution:
         """See `Run.holds`."""
         return environment().monotonic() < self.lease_end
 
+    def settle(self) -> None:
+        """See `Run.settle`."""
+        self._settled = True
+
     async def run(self) -> Outcome:
         """The whole run. Never raises for what the application's code does."""
-        await self._show("claimed", worker=self._worker.id, attempt=self.job.attempts)
+        await self._show("claimed", worker=self._worker.id, attempt=self.attempt)
         outcome = await self._attempt()
         await self._show("ended", event=outcome.event.value)
         outcome = await self._commit(outcome)
@@ -200,7 +209,7 @@ class Execution:
         if result is None:
             return b""
         try:
-            return self._worker.queue.codec.encode_value("result", self.job.key, result)
+            return self._worker.queue.codec.encode_value("result", self.key, result)
         except (NotSerializableError, InvalidOptionError) as error:
             raise _ResultError(str(error)) from error
 
@@ -209,10 +218,10 @@ class Execution:
             await contained("before_process", hook, self._context)
 
     async def _call(self, function: Callable[..., Any]) -> Any:
-        await self._show("started", attempt=self.job.attempts)
+        await self._show("started", attempt=self.attempt)
         self._check_ours()
         try:
-            with environment().running(self.job):
+            with environment().running(copy.copy(self.job)):
                 return await contained(
                     self.job.function, function, self._context, **(self.job.kwargs or {})
                 )
@@ -336,7 +345,7 @@ class Execution:
 
     async def _commit(self, outcome: Outcome) -> Outcome:
         """Store the outcome, if the job is still ours. What came of it."""
-        if outcome.event is not Event.LOST and self.job.status is not Status.ACTIVE:
+        if self._settled:
             return outcome  # the task has called finish() or retry() itself
         while outcome.event is not Event.LOST:
             await self._show("committing", event=outcome.event.value)
@@ -359,11 +368,11 @@ class Execution:
         await self._show(
             "committed",
             event=outcome.event.value,
-            attempt=self.job.attempts,
+            attempt=self.attempt,
             delay_ms=outcome.delay_ms,
             exception=type(outcome.exception).__name__ if outcome.exception else "",
             error=outcome.error,
-            result=codec.decode_value("result", self.job.key, outcome.result)
+            result=codec.decode_value("result", self.key, outcome.result)
             if outcome.result
             else None,
         )
@@ -375,7 +384,7 @@ class Execution:
         job.error = outcome.error or None
         if outcome.result:
             codec = self._worker.queue.codec
-            job.result = codec.decode_value("result", job.key, outcome.result)
+            job.result = codec.decode_value("result", self.key, outcome.result)
         if outcome.event is Event.COMPLETED:
             job.progress = 1.0
 
@@ -384,9 +393,9 @@ class Execution:
         exception = encode_exception(outcome.exception) if outcome.exception else b""
         released = outcome.event is Event.RELEASED
         return Move(
-            job.key,
-            job.fence,
-            job.claim_id,
+            self.key,
+            self.fence,
+            self.claim_id,
             TARGETS[outcome.event],
             delay_ms=outcome.delay_ms,
             ttl_ms=job.ttl * 1000,
@@ -434,5 +443,9 @@ class Execution:
         if world.watched:
             job = self.job
             await world.step(
-                moment, key=job.key, function=job.function, queue=self._worker.queue.name, **details
+                moment,
+                key=self.key,
+                function=job.function,
+                queue=self._worker.queue.name,
+                **details,
             )

@@ -152,6 +152,8 @@ async def _commit(queue: Queue, job: Job, move: Move) -> None:
             "  From elsewhere, abort() stops a job."
         )
     job.status = move.target
+    if job.run is not None:
+        job.run.settle()
     result = queue.codec.decode_value("result", job.key, move.result) if move.result else None
     await queue.show(
         "committed",

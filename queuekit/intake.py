@@ -134,7 +134,7 @@ class Intake:
             return
         job.fence, job.claim_id = held.fence, held.claim_id
         for run in worker.running.values():
-            if run.job.key == job.key:  # it lost its lease, and is the last to learn of it
+            if run.key == job.key:  # it lost its lease, and is the last to learn of it
                 run.interrupt(Event.LOST, "its lease ended")
         run = worker.running[held.fence] = Execution(
             worker,
@@ -157,7 +157,7 @@ class Intake:
         try:
             await run.run()
         finally:
-            self._worker.running.pop(run.job.fence, None)
+            self._worker.running.pop(run.fence, None)
             if self._worker.burst or self.making_room or not self._session.hears_work:
                 self._session.attention.set()
 

@@ -90,6 +90,9 @@ class Run(Protocol):
     def holds(self) -> bool:
         """Whether its lease still holds, by its worker's own clock."""
 
+    def settle(self) -> None:
+        """The task has ended its run itself, by `finish()` or `retry()`: nothing is left to commit."""
+
 
 @dataclasses.dataclass(eq=False)
 class Job:

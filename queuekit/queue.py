@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from queuekit import entry, held, lifecycle, quarantine, results
+from queuekit import batch, entry, held, lifecycle, quarantine, results
 from queuekit.environment import environment
 from queuekit.errors import InvalidOptionError
 from queuekit.history import Attempt, attempts_of
@@ -159,6 +159,7 @@ class Queue:
 
         Raises:
             InvalidOptionError, InvalidOptionTypeError, NotSerializableError: before any write.
+            UnreadableRecordError: the `Job` was read from a record that cannot be read: see `restore`.
             QueueFullError: as many jobs wait as the queue's `max_waiting` allows.
             DuplicateJobError: see `on_duplicate`.
             ServerUnreachableError: the server is away. If `error.may_have_happened`, its answer got
@@ -229,24 +230,16 @@ class Queue:
 
     @contextlib.asynccontextmanager
     async def batch(self) -> AsyncIterator[None]:
-        """Abort all jobs that were enqueued in the block if it raises."""
-        children: list[Job] = []
+        """Abort the jobs that its block enqueued (also in tasks begun in it) if the block raises.
 
-        async def remember(job: Job) -> None:
-            children.append(job)
-
-        self.register_before_enqueue(remember)
-        try:
-            yield
-        except BaseException:
-            self.unregister_before_enqueue(remember)
-            # Those that have finished meanwhile refuse; the error of the block is what counts.
-            await asyncio.gather(
-                *(self.abort(child, "cancelled") for child in children), return_exceptions=True
-            )
-            raise
-        finally:
-            self.unregister_before_enqueue(remember)
+        Not a job that had the key already, nor what others enqueue on this queue meanwhile.
+        """
+        with batch.block(self) as begun:
+            try:
+                yield
+            except BaseException:
+                await begun.abort()
+                raise
 
     async def job(self, job_key: str) -> Job | None:
         """The job of that key, or None."""
@@ -422,7 +415,8 @@ class Queue:
 
         From inside its own run: put it back, charged as a failure, after its retry delay; the task
         should return right after it. A finished job begins a new life under its key, its budget
-        untouched. One that waits, or runs elsewhere, is refused: it will run anyway.
+        untouched. One that waits, or runs elsewhere, is refused: it will run anyway. So is one whose
+        record cannot be read (`UnreadableRecordError`): see `restore`.
         """
         if job.fence and not job.finished:
             await held.retry(self, job, error)
@@ -430,8 +424,7 @@ class Queue:
         stored = await self._existing(job)
         if not stored.finished:
             raise lifecycle.refusal(job.key, stored.status, "retried")
-        again = anew(stored)
-        await entry.enqueue_all(self, [again])
+        await entry.enqueue_all(self, [again := anew(entry.readable(stored))])
         job.replace(again)
 
     def next_delay_ms(self, job: Job, unsuccessful: int) -> int:

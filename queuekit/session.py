@@ -152,7 +152,7 @@ class Session:
         if message and message.startswith("abort\n"):
             _, fence, key, reason = message.split("\n", 3)
             run = worker.running.get(int(fence))
-            if run is not None and run.job.key == key:
+            if run is not None and run.key == key:
                 run.interrupt(Event.ABORTED, reason)
         elif message == "" and not worker.has_room():
             with contextlib.suppress(*STORE_ERRORS):

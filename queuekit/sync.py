@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterat
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from queuekit import batch
 from queuekit.environment import environment
 from queuekit.job import Job, Status
 from queuekit.store.redis import BATCH
@@ -97,14 +98,12 @@ class SyncQueue:
     @contextlib.contextmanager
     def batch(self) -> Iterator[None]:
         """See `Queue.batch`."""
-        batch = self._queue.batch()
-        block_on(_awaited(batch.__aenter__()))
-        try:
-            yield
-        except BaseException as error:
-            block_on(_awaited(batch.__aexit__(type(error), error, error.__traceback__)))
-            raise
-        block_on(_awaited(batch.__aexit__(None, None, None)))
+        with batch.block(self._queue) as begun:
+            try:
+                yield
+            except BaseException:
+                block_on(begun.abort())
+                raise
 
     def job(self, job_key: str) -> Job | None:
         """See `Queue.job`."""

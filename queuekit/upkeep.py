@@ -44,7 +44,7 @@ async def renew_leases(worker: Worker[Any]) -> None:
             worker.outage.over("renewing leases")  # there is nothing left to fail at
             return
         asked_at = environment().monotonic()
-        proofs = [(run.job.key, run.job.fence, run.job.claim_id) for run in runs]
+        proofs = [(run.key, run.fence, run.claim_id) for run in runs]
         try:
             news = await worker.queue.store.renew(proofs, round(worker.lease_s * 1000))
         except STORE_ERRORS as error:
@@ -56,7 +56,7 @@ async def renew_leases(worker: Worker[Any]) -> None:
         pause = worker.lease_s / 3
         told = {fence: (what, reason) for fence, what, reason in news}
         for run in runs:
-            what, reason = told.get(run.job.fence, ("", ""))
+            what, reason = told.get(run.fence, ("", ""))
             if what != "lost":
                 run.lease_end = asked_at + worker.lease_s
             if what == "aborting":

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 from redis.exceptions import RedisError, ResponseError
 
 from queuekit.environment import environment
+from queuekit.errors import ForeignLoopError
 from queuekit.store.address import Address, Node, read_address
 from queuekit.store.hints import Hints
 from queuekit.store.route import Route, route_to
@@ -76,6 +77,7 @@ class Line:
             return await self._connect(node)
 
     async def _connect(self, node: Node | None) -> Any:
+        _stay_in_the_simulation()
         place = {} if node is None else {"host": node[0], "port": node[1]}
         connection = self._address.connection(**{**self._options, **place})
         self._taken[connection] = node
@@ -130,6 +132,19 @@ async def _reply(connection: Any) -> Any:
         return await connection.read_response()
     except ResponseError as refusal:
         return refusal
+
+
+def _stay_in_the_simulation() -> None:
+    """Raises ForeignLoopError on a loop of asyncio's own, in code that a simulation runs or has set up."""
+    loop = asyncio.get_running_loop()
+    if environment().simulated and not hasattr(loop, "simulated_clock"):
+        raise ForeignLoopError(
+            f"a queue was used on {type(loop).__name__} while a simulation is there: its command would "
+            "go to the real Redis.\n"
+            "  In a simulation all runs on the simulation's own loop.\n"
+            "  Use it in the test itself, in a task, by queue.sync or simulation.run(...); not in an async "
+            "fixture of another plugin's, nor by asyncio.run()."
+        )
 
 
 def _is_open(connection: Any) -> bool:

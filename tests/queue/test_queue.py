@@ -144,6 +144,60 @@ async def test_batch_aborts_its_jobs_when_the_block_raises(simulation):
     simulation.assert_aborted("child", error="cancelled")
 
 
+async def test_batch_aborts_only_what_its_block_has_enqueued(simulation):
+    queue = simulation.queue
+    inside, go_on = asyncio.Event(), asyncio.Event()
+    await queue.enqueue("add", key="taken")
+    await queue.enqueue("add", key="another life", ttl=0)
+
+    async def broken():
+        async with queue.batch():
+            assert await queue.enqueue("add", key="taken") is None
+            await queue.enqueue("add", key="mine")
+            await asyncio.gather(queue.enqueue("add", key="in a task"), queue.map(add, []))
+            ended = await queue.enqueue("add", key="ended")
+            await ended.abort("by somebody")
+            inside.set()
+            await go_on.wait()
+            raise ValueError("boom")
+
+    block = asyncio.create_task(broken())
+    await inside.wait()
+    await queue.enqueue("add", key="bystander")
+    await queue.enqueue("add", key="ended")
+    go_on.set()
+    with pytest.raises(ValueError, match="boom"):
+        await block
+    jobs = [job async for job in queue.iter_jobs()]
+    assert {job.key: job.status.value for job in jobs} == {
+        "taken": "queued",
+        "another life": "queued",
+        "bystander": "queued",
+        "ended": "queued",
+        "mine": "aborted",
+        "in a task": "aborted",
+    }
+
+
+async def test_a_task_that_was_begun_in_a_batch_may_outlive_it(simulation):
+    queue = simulation.queue
+
+    async def later():
+        await asyncio.sleep(10)
+        await queue.enqueue("add", key="late")
+
+    async def broken():
+        async with queue.batch():
+            tasks.append(asyncio.create_task(later()))
+            raise ValueError("boom")
+
+    tasks = []
+    with pytest.raises(ValueError, match="boom"):
+        await broken()
+    await simulation.run_until(tasks[0].done, limit=20)
+    assert (await queue.job("late")).status is Status.QUEUED
+
+
 async def test_batch_keeps_its_jobs_when_the_block_ends(simulation):
     async with simulation.queue.batch():
         job = await simulation.queue.enqueue("add")

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from queuekit import CronJob, Queue, Status
+from queuekit.errors import ForeignLoopError, ServerError
 from queuekit.simulation import (
     Draw,
     Hold,
@@ -370,6 +371,15 @@ def test_a_queue_that_a_test_drops_takes_no_open_connection_along(each_backend):
         simulation.run(use())
         gc.collect()  # an open connection that is collected complains, which fails the test
     gc.collect()
+
+
+def test_a_queue_on_another_loop_than_the_simulations_is_refused():
+    """Its command would reach the real Redis, and the test pass."""
+    queue = Queue.from_url("redis://127.0.0.1:1/0")
+    with Simulation(), pytest.raises(ForeignLoopError, match="would go to the real Redis"):
+        asyncio.run(queue.enqueue("at_once"))
+    with pytest.raises(ServerError):  # outside it is as ever
+        asyncio.run(queue.enqueue("at_once"))
 
 
 async def at_once(ctx, *, n):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from queuekit.job import Status
 from queuekit.simulation import Hold, Moment
 from queuekit.simulation.process import PROCESS, Process
 from tests.worker.test_recovery import hold_at
@@ -73,6 +74,11 @@ async def ignores(ctx):
     for _ in range(3):
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(100)
+
+
+def keeps(seen, name):
+    """A hook that notes what the run's job says."""
+    return lambda ctx: seen.append(getattr(ctx["job"], name))
 
 
 async def enqueue(simulation, function=quick, **options):
@@ -296,6 +302,83 @@ async def it_is_aborted_while_it_runs(simulation):
     await once(simulation, returns)
     await (await simulation.queue.job("k")).abort("no more")
     await simulation.run_until_idle()
+
+
+@row("it is aborted while it runs, and its task reads it again")
+async def it_is_aborted_while_it_runs_and_its_task_reads_it_again(simulation):
+    seen = []
+
+    async def asks_why(ctx):
+        try:
+            await asyncio.sleep(100)
+        finally:
+            await ctx["job"].refresh()
+            seen.append(ctx["job"].status.value)
+
+    handle = await once(simulation, asks_why)
+    await (await simulation.queue.job("k")).abort("no more")
+    await simulation.advance(1)
+    assert seen == ["aborting"]
+    assert simulation.record_of("k").last.outcome == "aborted"
+    assert handle.worker.has_room()
+
+
+@row("the task aborts its own job")
+async def the_task_aborts_its_own_job(simulation):
+    async def gives_up(ctx):
+        await ctx["job"].abort("no sense in it")
+        return "all the same"
+
+    await once(simulation, gives_up)
+    assert (await simulation.queue.job("k")).error == "no sense in it"
+
+
+@row("the task calls `finish()`")
+async def the_task_calls_finish(simulation):
+    async def ends(ctx):
+        await ctx["job"].finish(Status.COMPLETE, result="first")
+        return "later"
+
+    await once(simulation, ends, hooks={"after_process": keeps(seen := [], "result")})
+    assert (await simulation.queue.job("k")).result == "first"
+    assert seen == ["first"]
+
+
+@row("the task calls `retry()`")
+async def the_task_calls_retry(simulation):
+    async def again(ctx):
+        await ctx["job"].retry("not yet")
+        return "later"
+
+    await once(simulation, again, hooks={"after_process": keeps(seen := [], "status")})
+    assert (await simulation.queue.job("k")).error == "not yet"
+    assert seen == [Status.QUEUED]
+
+
+@row("the task assigns a status to its job")
+async def the_task_assigns_a_status_to_its_job(simulation):
+    async def assigns(ctx):
+        ctx["job"].status = Status.FAILED
+        return "done"
+
+    await once(simulation, assigns)
+    assert (await simulation.queue.job("k")).result == "done"
+
+
+@row("the task assigns a key to its job")
+async def the_task_assigns_a_key_to_its_job(simulation):
+    async def goes_on_as_another(ctx):
+        job = ctx["job"]
+        if job.key == "k":
+            job.key = "other"
+            await job.enqueue()
+            await asyncio.sleep(35)  # past the lease, unless it is renewed
+        return "done"
+
+    handle = await once(simulation, goes_on_as_another, seconds=70)
+    assert simulation.record_of("k").last.outcome == "completed"
+    assert simulation.record_of("other").last.outcome == "completed"
+    assert not handle.worker.running
 
 
 @row("its worker stops")
