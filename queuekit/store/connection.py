@@ -15,6 +15,7 @@ from queuekit.errors import ForeignLoopError
 from queuekit.store.address import Address, Node, read_address
 from queuekit.store.hints import Hints
 from queuekit.store.route import Route, route_to
+from queuekit.store.sending import sent
 
 MAX_CONCURRENT_COMMANDS = 20
 """Commands of one queue under way at one time on one loop; more wait their turn here, so that a burst
@@ -54,7 +55,7 @@ class Line:
         whole = False
         try:
             progress.sent = True
-            await connection.send_packed_command(connection.pack_commands(commands))
+            await sent(connection.send_packed_command(connection.pack_commands(commands)))
             replies = [await _reply(connection) for _ in commands]
             whole, progress.sent = True, False
             return replies

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from queuekit.environment import background, environment
 from queuekit.outage import Backoff
 from queuekit.store.refusals import REDIS_ERRORS, code_of, refused, unreachable
+from queuekit.store.sending import sent
 
 if TYPE_CHECKING:
     from queuekit.store.connection import Line
@@ -96,7 +97,7 @@ class Hints:
         if self._connection is None:
             await self._connect()
         else:
-            await self._connection.send_command("SUBSCRIBE", *fresh)
+            await sent(self._connection.send_command("SUBSCRIBE", *fresh))
         if self._reader is None:
             self._reader = asyncio.create_task(self._read(), name="queuekit-hints")
 
@@ -104,7 +105,7 @@ class Hints:
         """A new connection, with everything subscribed that somebody waits for."""
         connection = await self._line.take()
         try:
-            await connection.send_command("SUBSCRIBE", *self._waiters)
+            await sent(connection.send_command("SUBSCRIBE", *self._waiters))
         except BaseException:
             await self._line.give_back(connection, reusable=False)
             raise
@@ -129,7 +130,7 @@ class Hints:
         if abandoned and self._connection is not None:
             # Best effort: a channel that stays subscribed costs a message that nobody reads.
             with contextlib.suppress(*REDIS_ERRORS):
-                await self._connection.send_command("UNSUBSCRIBE", *abandoned)
+                await sent(self._connection.send_command("UNSUBSCRIBE", *abandoned))
 
     async def _read(self) -> None:
         while True:
@@ -160,7 +161,7 @@ class Hints:
         if message is None and not self._waiters:
             return b"idle", ""
         if message is None:
-            await connection.send_command("PING")
+            await sent(connection.send_command("PING"))
             message = await connection.read_response(timeout=self._line.limit_s)
         if message is None:
             raise TimeoutError("no answer to PING")

@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 from queuekit.environment import environment
 from queuekit.errors import InvalidUrlError
 from queuekit.store.address import Address, Node
+from queuekit.store.sending import sent
 
 ASK_LIMIT_S = 1.0
 "For the answer of one Sentinel or server of a Cluster; then the next one is asked."
@@ -76,7 +77,7 @@ class AskedRoute(Route):
     async def _ask(self, node: Node, options: dict[str, Any], *question: str) -> Any:
         """The answer of one of those who may know."""
         async with _connection(self._address, node, options) as connection:
-            await connection.send_command(*question)
+            await sent(connection.send_command(*question))
             return await connection.read_response()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from pathlib import Path
 
 import pytest
@@ -255,9 +254,13 @@ async def test_an_enqueue_that_is_cancelled_at_any_await_makes_one_job_or_none(s
     web = simulation.process("web")
     await web.run(simulation.queue.enqueue, "work", key="first")
     for nth in range(1, 9):
-        simulation.inject("cancel", task="web: enqueue", nth=nth, optional=True)
-        with contextlib.suppress(asyncio.CancelledError):
+        fault = simulation.inject("cancel", task="web: enqueue", nth=nth, optional=True)
+        heard = False
+        try:
             await web.run(simulation.queue.enqueue, "work", key=f"cancelled at {nth}")
+        except asyncio.CancelledError:
+            heard = True
+        assert heard is bool(fault.fired), "no cancellation is lost on the way"
         simulation.faults.planned.clear()
         before = await simulation.queue.count("queued")
         await web.run(simulation.queue.enqueue, "work", key=f"cancelled at {nth}")
