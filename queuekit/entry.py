@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING
 
 from queuekit import batch
 from queuekit.environment import environment
-from queuekit.errors import DuplicateJobError, InvalidOptionError, QueueFullError
+from queuekit.errors import (
+    DuplicateJobError,
+    InvalidOptionError,
+    QueueFullError,
+    UnreadableRecordError,
+)
 from queuekit.job import Job
 from queuekit.options import check, due_of
+from queuekit.store.codec import NOT_KNOWN
 from queuekit.store.redis import NewJob
+from queuekit.text import gist
 
 if TYPE_CHECKING:
     from queuekit.queue import Queue
@@ -66,7 +73,27 @@ def duplicate(job: Job, holder: Job) -> DuplicateJobError:
     )
 
 
+def readable(job: Job) -> Job:
+    """The job, if it says what it is to run.
+
+    A new life writes the record anew: with what is shown of an unreadable one, it would destroy what a
+    reader with the right `load`, keys or release could still read.
+
+    Raises:
+        UnreadableRecordError: it was read from a record that cannot be read.
+    """
+    if job.unreadable and job.function == NOT_KNOWN:
+        raise UnreadableRecordError(
+            f"job {job.id!r} cannot be queued anew: {gist(job.unreadable)}\n"
+            "  A job to be run has its function and arguments; of this one they are not known here.\n"
+            "  If quarantined() lists it, queue.restore(key) queues it as it was enqueued, and\n"
+            "  queue.discard(key) removes it. Otherwise enqueue a new Job."
+        )
+    return job
+
+
 async def _record(queue: Queue, job: Job) -> NewJob:
+    readable(job)
     if job.queue is not None and job.queue.name != queue.name:
         raise InvalidOptionError(
             f"job {job.key!r} belongs to queue {job.queue.name!r}, not to {queue.name!r}.\n"

@@ -159,6 +159,7 @@ class Queue:
 
         Raises:
             InvalidOptionError, InvalidOptionTypeError, NotSerializableError: before any write.
+            UnreadableRecordError: the `Job` was read from a record that cannot be read: see `restore`.
             QueueFullError: as many jobs wait as the queue's `max_waiting` allows.
             DuplicateJobError: see `on_duplicate`.
             ServerUnreachableError: the server is away. If `error.may_have_happened`, its answer got
@@ -415,7 +416,8 @@ class Queue:
 
         From inside its own run: put it back, charged as a failure, after its retry delay; the task
         should return right after it. A finished job begins a new life under its key, its budget
-        untouched. One that waits, or runs elsewhere, is refused: it will run anyway.
+        untouched. One that waits, or runs elsewhere, is refused: it will run anyway. So is one whose
+        record cannot be read (`UnreadableRecordError`): see `restore`.
         """
         if job.fence and not job.finished:
             await held.retry(self, job, error)
@@ -423,8 +425,7 @@ class Queue:
         stored = await self._existing(job)
         if not stored.finished:
             raise lifecycle.refusal(job.key, stored.status, "retried")
-        again = anew(stored)
-        await entry.enqueue_all(self, [again])
+        await entry.enqueue_all(self, [again := anew(entry.readable(stored))])
         job.replace(again)
 
     def next_delay_ms(self, job: Job, unsuccessful: int) -> int:

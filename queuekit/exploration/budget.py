@@ -75,7 +75,7 @@ def _check_end(
         if end.charge:
             ledger.breach("P4", life.key, f"is complete, and charged with {end.charge}")
     elif end.charge == "failures":
-        _check_failure(ledger, life, run, end, options.get("retries", 1))
+        _check_failure(ledger, life, run, end, options)
     elif end.charge == "unknown":
         if run is not None and run.began_ms is not None:
             ledger.breach("P4", life.key, "was run, and put back as if nobody knew its function")
@@ -85,10 +85,20 @@ def _check_end(
         ledger.breach("P4", life.key, "was made failed, and no failure was counted")
 
 
-def _check_failure(ledger: Ledger, life: Life, run: Run | None, end: End, retries: int) -> None:
+def _over_time(ledger: Ledger, run: Run, timeout_s: float) -> bool:
+    """Whether a run has had its time. A task may return as its time-out strikes, when its worker hung."""
+    return bool(timeout_s) and ledger.now_ms - run.claimed_ms >= timeout_s * 1000
+
+
+def _check_failure(
+    ledger: Ledger, life: Life, run: Run | None, end: End, options: dict[str, Any]
+) -> None:
+    retries, timeout_s = options.get("retries", 1), options.get("timeout", 10) or 0
     failures = life.failures + 1
     spent = f"{failures} failure(s) of {retries} run(s) that it may have"
-    returned = run is not None and run.outcome == "returned"
+    returned = (
+        run is not None and run.outcome == "returned" and not _over_time(ledger, run, timeout_s)
+    )
     if end.target == "queued" and failures >= retries:
         ledger.breach("P4", life.key, f"is to run again after {spent}")
     elif end.target == "queued" and returned:

@@ -16,7 +16,7 @@ from queuekit.exploration import parallel, reduction
 from queuekit.exploration.errors import ExplorationFailed, Vacuous
 from queuekit.exploration.exhaustive import EVERY_RUNS, Lived, every_schedule
 from queuekit.exploration.failures import KEPT, Failure, Kept, in_words, relive
-from queuekit.exploration.living import LIMIT_S, Plan, Run, Story, Terms, run_once
+from queuekit.exploration.living import LIMIT_S, Plan, Run, Story, Terms, checkers_of, run_once
 from queuekit.exploration.swarm import anything, checked, drawn
 from queuekit.exploration.twice import lives_again
 from queuekit.simulation.chooser import Deviation
@@ -134,7 +134,7 @@ def explore(
         faults: kinds of misfortune (default: all that a queue must live through; `()` is none).
         schedules: of "fifo", "random" and "pct", by turns.
         invariants: what must hold at each moment, beside those that the story adds.
-        checkers: called with the simulation after each run; each gives what is broken, or nothing.
+        checkers: called with the simulation after each run, beside `story.checkers`; each gives what broke.
         once: names of effects that must not happen twice with the same details.
         reach: labels of which each must be reached in some run.
         limit: virtual seconds after the end of all misfortune.
@@ -150,10 +150,10 @@ def explore(
         ExplorationFailed: a run broke something. It is an AssertionError, with the reduced run as a story
             and the command that replays it.
         Vacuous: no job ever ran, or a label of `reach` was never reached.
-        NotRepeatable: a run lived twice was not the same.
-        SimulationError: an argument that makes no sense.
+        NotRepeatable, SimulationError: a run lived twice was not the same; an argument makes no sense.
     """
-    terms = Terms(backend, limit, tuple(invariants), tuple(checkers), tuple(once), check)
+    checks = checkers_of(story, checkers)
+    terms = Terms(backend, limit, tuple(invariants), checks, tuple(once), check)
     portfolio = Portfolio(_schedules(schedules), checked(faults), first_seed)
     budget = Budget(seeds, minutes, guard, jobs)
     return _Exploring(story, terms, portfolio, kept).explored(budget, redeliver, deviations, reach)

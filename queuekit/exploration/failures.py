@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from queuekit.exploration.errors import NoSuchFailure
-from queuekit.exploration.living import Breach, Plan, Run, Story, Terms, run_once
+from queuekit.exploration.living import Breach, Plan, Run, Story, Terms, checkers_of, run_once
 from queuekit.exploration.swarm import anything
 from queuekit.simulation import scenario
 from queuekit.simulation.chooser import Deviation
@@ -205,6 +205,7 @@ def replay(kept: Scenario, *, backend: str = "fakeredis", flush: bool = False) -
         limit=float(options.get("limit", Terms.limit)),
         once=tuple(options.get("once", ())),
         invariants=tuple(_loaded(kept, target) for target in options.get("invariants", ())),
+        checkers=checkers_of(story),
     )
     run = relive(kept, story, terms, tell=True)
     return Replayed(run, str(options.get("expect", {}).get("promise", "")))

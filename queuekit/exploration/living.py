@@ -52,6 +52,18 @@ _OF_A_FAULT = frozenset(
 "What a task raises whose own commands to Redis were struck."
 
 
+Checker = Callable[[Simulation], Sequence[object]]
+"Called after a run, with what the run was; gives back what was broken."
+
+
+def checkers_of(story: Story, given: Sequence[Checker] = ()) -> tuple[Checker, ...]:
+    """Those given, and those that a story brings: `story.checkers = (SaqQueue(),)`.
+
+    So a failure that was kept has them, too.
+    """
+    return (*given, *getattr(story, "checkers", ()))
+
+
 @dataclass(frozen=True)
 class Terms:
     """What is the same in all runs of an exploration."""
@@ -165,6 +177,9 @@ class _Living:
                 swarm = Swarm(simulation, plan.profile)
                 if plan.choices:
                     simulation.chooser.draw(["choose"])
+                for checker in terms.checkers:
+                    if (attach := getattr(checker, "attach", None)) is not None:
+                        attach(simulation)
                 for rule in terms.invariants:
                     simulation.invariant(rule)
                 teller = Teller(simulation) if tell else None

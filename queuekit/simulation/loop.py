@@ -8,6 +8,7 @@ order that a hash or an address decides.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from queuekit.simulation.chooser import Chooser
 from queuekit.simulation.clock import VirtualClock
 from queuekit.simulation.errors import RefusedInSimulation, SimulationError
-from queuekit.simulation.process import PROCESS, Handlers
+from queuekit.simulation.process import PROCESS, Handlers, client_in
 from queuekit.simulation.threads import Batons
 from queuekit.simulation.trace import Trace
 from queuekit.simulation.turn import STEPS_PER_INSTANT, TurningLoop
@@ -180,6 +181,8 @@ class SimulatedLoop(TurningLoop):
             )
         protocol = protocol_factory()
         transport = self.network.connect(protocol, address)
+        if process is not None:
+            process.connected(client_in(sys._getframe()))
         protocol.connection_made(transport)
         return transport, protocol
 

@@ -36,6 +36,15 @@ class EmbeddedNetwork:
         return contents_of(self.server.fake.dbs[database], root)
 
     def look(self, *command: bytes, database: int | None = None) -> Any:
+        running = asyncio._get_running_loop()  # get_running_loop() without its exception
+        if running is None:  # between two runs of it, as a test does; fakeredis asks for it
+            asyncio._set_running_loop(self._loop)
+        try:
+            return self._look(command, database)
+        finally:
+            asyncio._set_running_loop(running)
+
+    def _look(self, command: tuple[bytes, ...], database: int | None) -> Any:
         beside: Any = Beside()
         connection = Connection(self.server, beside)
         self.server.connections.remove(connection)  # it is nobody whom others wait for

@@ -10,8 +10,8 @@ simulation.observe(hold_the_commit)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,8 @@ class Hop:
     "The id of the process whose connection it is."
     command: str = ""
     "The script or the command (in capitals) that this is, or answers; empty for a message."
+    raw: Sequence[bytes] = field(default=(), compare=False, repr=False)
+    "Of a request, its words as they were sent; those above are shortened."
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,13 @@ their context. Code outside of any belongs to the test.
 from __future__ import annotations
 
 import asyncio
+import traceback
+import warnings
+import weakref
 from collections.abc import Callable
-from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from functools import partial
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from queuekit.simulation.clock import OwnClock
@@ -30,6 +33,9 @@ PROCESS: ContextVar[Process | None] = ContextVar("queuekit_process", default=Non
 
 Handlers = dict[int, tuple[Callable[..., object], tuple[Any, ...]]]
 "Of signals, by their numbers: a function and its arguments."
+
+CLIENT_FRAMES = 8
+"How far up redis-py's own connection stands when it connects."
 
 UNWIND_ROUNDS = 20
 "How often a coroutine of a dead process is closed that waits for something in its `finally`."
@@ -67,6 +73,7 @@ class Process:
         self._prune_at = 64
         self._timers: list[Timer] = []
         self._wires: list[Wire] = []
+        self._clients: list[weakref.ref[Any]] = []
         self._put_off: list[asyncio.Handle] = []
         self._at_heal: list[Callable[[], None]] = []
         self._waiting_for_network: list[asyncio.Future[None]] = []
@@ -232,12 +239,45 @@ class Process:
             coroutine: Any = task.get_coro()
             for _ in range(UNWIND_ROUNDS):
                 # A `finally` may raise what it likes, or wait, which is refused; then it is closed again.
-                with suppress(BaseException):
-                    coroutine.close()
-                    break
+                with warnings.catch_warnings():
+                    # What it meant to wait for is never awaited.
+                    warnings.simplefilter("ignore", RuntimeWarning)
+                    try:
+                        coroutine.close()
+                        break
+                    except (
+                        BaseException
+                    ) as error:  # nobody is left to hear it; its job is another's
+                        traceback.clear_frames(error.__traceback__)
+
+    def connected(self, client: Any) -> None:
+        """Called by the loop: an object of redis-py's has connected here (None: something else has)."""
+        if client is not None:
+            self._clients.append(weakref.ref(client))
+
+    def exit(self) -> None:
+        """At the end of the world: its sockets go with it, and no object of a client's is to mourn them."""
+        for known in self._clients:
+            client = known()
+            if client is not None and client._writer is not None:
+                client._writer.transport.abort()
+                client._writer = client._reader = None
 
     def __repr__(self) -> str:
         return f"Process<{self.id}, {'alive' if self.alive else 'dead'}>"
+
+
+def client_in(frame: FrameType | None) -> Any:
+    """The connection of redis-py's on whose behalf a frame runs, if any."""
+    for _ in range(CLIENT_FRAMES):
+        if frame is None:
+            return None
+        if frame.f_code.co_name == "_connect":
+            client = frame.f_locals.get("self")
+            if hasattr(client, "_writer"):
+                return client
+        frame = frame.f_back
+    return None
 
 
 def is_dead(process: Process | None) -> bool:

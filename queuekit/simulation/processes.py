@@ -41,6 +41,8 @@ class SimulatedProcess:
         main: Callable[[], Coroutine[Any, Any, object]] | None = None,
     ) -> None:
         self.name = name
+        self.restarts = False
+        "Whether `heal()` restarts it when it is dead."
         self._simulation = simulation
         self._main = main
         self._task: asyncio.Task[object] | None = None
@@ -240,6 +242,7 @@ class SimulatedWorker(SimulatedProcess):
     def __init__(self, simulation: Simulation, worker: Worker[Any], name: str) -> None:
         self.worker = worker
         super().__init__(simulation, name, self._start)
+        self.restarts = True
 
     def _process_to_begin_in(self) -> Process:
         return PROCESS.get() or super()._process_to_begin_in()

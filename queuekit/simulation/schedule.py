@@ -30,6 +30,10 @@ EXPECTED_CHOICES = 300
 FAIR_AFTER = 2_000
 "Choices at one instant after which PCT gives everybody a turn: who turns in a circle would hold it for ever."
 
+SENDING = "AbstractConnection._send_packed_command"
+"""A task of redis-py's on Python 3.11, in which it writes one command. It is no actor: what may be held back
+is the command on its way."""
+
 _ANY = 1 << 30
 
 
@@ -132,7 +136,8 @@ def actor_of(handle: asyncio.Handle) -> str | None:
     callback: Any = handle._callback  # type: ignore[attr-defined]
     owner = getattr(callback, "__self__", None)
     if isinstance(owner, asyncio.Task):
-        return owner.get_name()
+        name = owner.get_name()
+        return None if name.startswith(SENDING) else name
     arguments: Any = handle._args
     if arguments and isinstance(arguments[0], Hop):
         return f"{arguments[0].direction} {arguments[0].connection}"

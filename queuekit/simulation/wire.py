@@ -194,9 +194,8 @@ class Wire(asyncio.Transport):
         traced = command[0].upper() not in HANDSHAKES
         words = self._network.scripts.words(command) if traced else (text(command[0]),)
         is_script = words[0] in ("EVALSHA", "EVAL", "EVALSHA_RO", "EVAL_RO") and len(words) > 1
-        hop = Hop(
-            self.number, "request", words, self._owner, words[1] if is_script else words[0].upper()
-        )
+        name = words[1] if is_script else words[0].upper()
+        hop = Hop(self.number, "request", words, self._owner, name, command)
         self._hop(hop, partial(self._request, command, hop.command), traced=traced)
 
     def writelines(self, list_of_data: Any) -> None:

@@ -190,6 +190,8 @@ class Simulation(Passing):
             if tasks:
                 loop.run_until_complete(asyncio.wait(tasks, timeout=60))
         loop.run_until_complete(close_all({process.id for process in dead}))
+        for process in loop.processes:
+            process.exit()
 
     @property
     def loop(self) -> SimulatedLoop:
@@ -256,7 +258,11 @@ class Simulation(Passing):
         return handle
 
     def process(
-        self, name: str, main: Callable[[], Coroutine[Any, Any, object]] | None = None
+        self,
+        name: str,
+        main: Callable[[], Coroutine[Any, Any, object]] | None = None,
+        *,
+        restarts: bool = False,
     ) -> SimulatedProcess:
         """Start another process in this world: a web server, a script, a client.
 
@@ -264,8 +270,10 @@ class Simulation(Passing):
             name: for whoever reads.
             main: an async function without arguments that it runs from now on, and again after a restart;
                 `run()` has it run others.
+            restarts: whether `heal()` restarts it when it is dead, as somebody does with a worker.
         """
         handle = SimulatedProcess(self, name, main)
+        handle.restarts = restarts
         self._processes.append(handle)
         return handle
 
@@ -345,16 +353,16 @@ class Simulation(Passing):
         """End all misfortune.
 
         No fault fires any more, what stood still goes on, who was cut off is joined to the network, the
-        server is up, and workers that are dead are restarted.
+        server is up, and workers that are dead are restarted; other processes too if they are to.
         """
         self.faults.healed = True
         self.server.start()
         for handle in self._processes:
             handle.heal()
             handle.resume()
-        for worker in self._workers:
-            if not worker.alive:
-                worker.restart()
+        for handle in self._processes:
+            if handle.restarts and not handle.alive:
+                handle.restart()
 
     def learn_of_the_dead(self) -> None:
         """Look at the server for jobs whose worker cannot tell how they ended.

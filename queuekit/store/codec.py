@@ -49,6 +49,9 @@ STATE_FIELDS = (
 ).split()
 "The order in which prelude.lua's state_of answers."
 
+NOT_KNOWN = "?"
+"The function of a job whose record cannot be read."
+
 _FENCE, _CLAIM = STATE_FIELDS.index("fence"), STATE_FIELDS.index("claim")
 
 _CALL_DEFAULTS: dict[str, Any] = {
@@ -276,7 +279,7 @@ def unreadable(key: str, state: State | None, error: Exception) -> Job:
     fields = dict(zip(STATE_FIELDS, state or [None] * len(STATE_FIELDS), strict=True))
     status = _text(fields["status"]) or "queued"
     why = f"its record cannot be read: {text_of(error)}"
-    job = Job(function="?", key=key, error=_text(fields["error"]) or why, unreadable=why)
+    job = Job(function=NOT_KNOWN, key=key, error=_text(fields["error"]) or why, unreadable=why)
     job.status = Status(status) if status in set(Status) else Status.QUEUED
     job.worker_id = worker_name(_text(fields["worker"]))
     for name in COUNTERS:

@@ -23,13 +23,20 @@ FALLBACK_S = 5.0
 "A waiter looks for itself at least this often: a message may be lost with its connection."
 
 
+class _Confirmation(asyncio.Event):
+    """Set when the server has confirmed a subscription, or nobody asks it for that any more."""
+
+    given_up = False
+    "Whether whoever was to subscribe was cancelled before that was sent."
+
+
 class Hints:
     """Subscriptions, shared. The connection is kept for a while when nobody waits any more."""
 
     def __init__(self, line: Line) -> None:
         self._line = line
         self._waiters: dict[str, list[asyncio.Event]] = {}
-        self._confirmed: dict[str, asyncio.Event] = {}
+        self._confirmed: dict[str, _Confirmation] = {}
         self._connection: Any = None
         self._reader: asyncio.Task[None] | None = None
         # Of those who send: two who connect at once would make two connections, and lose one.
@@ -52,23 +59,38 @@ class Hints:
             await self._leave(channels, news)
 
     async def _subscribe(self, channels: Collection[str]) -> None:
-        fresh = [channel for channel in channels if channel not in self._confirmed]
-        for channel in fresh:
-            self._confirmed[channel] = asyncio.Event()
-        if fresh:
-            try:
-                async with self._turn:
-                    await self._send_subscription(fresh)
-            except REDIS_ERRORS as error:
-                # Others may wait for the same confirmation: they look for themselves instead.
-                for channel in fresh:
-                    if confirmed := self._confirmed.pop(channel, None):
-                        confirmed.set()
-                raise self._line_error(error) from error
+        await self._begin([channel for channel in channels if channel not in self._confirmed])
         for channel in channels:
-            confirmed = self._confirmed.get(channel)
-            if confirmed is not None:
+            while (confirmed := self._confirmed.get(channel)) is not None:
                 await confirmed.wait()
+                if not confirmed.given_up:
+                    break
+                # Whoever was to subscribe was cancelled on the way: one of those who counted on it does it.
+                if channel not in self._confirmed:
+                    await self._begin([channel])
+
+    async def _begin(self, fresh: Collection[str]) -> None:
+        """Send for channels that nobody has subscribed yet."""
+        for channel in fresh:
+            self._confirmed[channel] = _Confirmation()
+        if not fresh:
+            return
+        try:
+            async with self._turn:
+                await self._send_subscription(fresh)
+        except REDIS_ERRORS as error:
+            # Others may wait for the same confirmation: they look for themselves instead.
+            self._give_up(fresh)
+            raise self._line_error(error) from error
+        except BaseException:
+            self._give_up(fresh, cancelled=True)
+            raise
+
+    def _give_up(self, channels: Collection[str], *, cancelled: bool = False) -> None:
+        for channel in channels:
+            if confirmed := self._confirmed.pop(channel, None):
+                confirmed.given_up = cancelled
+                confirmed.set()
 
     async def _send_subscription(self, fresh: Collection[str]) -> None:
         if self._connection is None:

@@ -62,3 +62,20 @@ def test_a_worker_that_was_paused_while_it_took_up_its_schedules_is_not_late_for
     run = relived(ticking, Deviation("swarm.pause:worker-1:adopt", 1, 2))
     assert run.broken is None
     assert ticked[:3] == [12, 14, 21]
+
+
+def test_a_task_that_returns_as_its_timeout_strikes_may_be_charged_with_it():
+    """Its worker hung past both moments; which of them comes first then is nobody's to say."""
+
+    async def parent(ctx):
+        await ctx["job"].queue.enqueue("child")
+
+    async def child(ctx):
+        pass
+
+    async def hangs(simulation):
+        simulation.worker([parent, child])
+        await simulation.queue.enqueue("parent", retries=3)
+
+    run = relived(hangs, Deviation("swarm.pause:worker-1:started", 1, 2))
+    assert run.broken is None

@@ -443,6 +443,23 @@ async def test_a_hundred_who_wait_at_once_all_hear(simulation):
     assert results == list(range(100))
 
 
+@pytest.mark.parametrize("steps", range(8))
+async def test_who_waits_hears_though_another_was_cancelled_while_it_subscribed(simulation, steps):
+    job = await simulation.queue.enqueue("add", a=1, b=2, scheduled=timedelta(seconds=58))
+    await simulation.queue.disconnect()
+    cancelled, waiting = [
+        asyncio.create_task(each.refresh(until_complete=0))
+        for each in (job, await simulation.queue.job(job.key))
+    ]
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    cancelled.cancel()
+    simulation.worker([add])
+    await simulation.advance(58)
+    assert waiting.done(), "by a hint, not by looking for itself after a while"
+    await waiting
+
+
 async def test_an_argument_may_be_called_function(simulation):
     async def name_of(ctx, function):
         return function

@@ -335,3 +335,46 @@ async def test_a_custom_load_that_raises_sets_the_job_aside_with_its_words(simul
     simulation.worker([ok], queue=mended)
     await simulation.run_until_idle()
     assert (await mended.job("k")).status is Status.COMPLETE
+
+
+def unfit(_):
+    raise ValueError("an older release")
+
+
+async def set_aside_by_a_wrong_load(simulation):
+    """The record is whole; whoever reads with this queue cannot read it."""
+    queue = simulation.queue
+    await queue.enqueue("ok", key="k", a=1, retries=3)
+    wrong = Queue.from_url("redis://localhost", dump=json.dumps, load=unfit)
+    handle = simulation.worker([ok], queue=wrong)
+    await simulation.run_until_idle()
+    await handle.stop()
+    assert [aside.key for aside in await queue.quarantined()] == ["k"]
+    return wrong, await redis(simulation, "GET", f"{ROOT}:call:k")
+
+
+AGAIN = {
+    "job.retry": lambda queue, job: job.retry("again"),
+    "queue.retry": lambda queue, job: queue.retry(job, None),
+    "job.enqueue": lambda queue, job: job.enqueue(),
+    "queue.enqueue": lambda queue, job: queue.enqueue(job, on_duplicate="return"),
+}
+
+
+@pytest.mark.parametrize("again", AGAIN.values(), ids=AGAIN)
+async def test_what_cannot_be_read_is_not_written_anew(simulation, again):
+    wrong, record = await set_aside_by_a_wrong_load(simulation)
+    job = await wrong.job("k")
+    with pytest.raises(UnreadableRecordError, match="restore") as refused:
+        await again(wrong, job)
+    in_three_parts(refused.value)
+    assert await redis(simulation, "GET", f"{ROOT}:call:k") == record
+    await simulation.queue.restore("k")
+    restored = await simulation.queue.job("k")
+    assert (restored.function, restored.kwargs, restored.retries) == ("ok", {"a": 1}, 3)
+
+
+async def test_a_new_call_may_take_the_key_of_one_that_cannot_be_read(simulation):
+    wrong, _ = await set_aside_by_a_wrong_load(simulation)
+    assert await wrong.enqueue("ok", key="k", a=2)
+    assert (await simulation.queue.job("k")).kwargs == {"a": 2}

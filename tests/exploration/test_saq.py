@@ -1,0 +1,139 @@
+"""An unmodified application of SAQ's in a simulation: its jobs are read, and its weaknesses found."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+import redis.asyncio
+from saq import Queue
+
+from queuekit.exploration import ExplorationFailed, explore
+from queuekit.exploration.failures import replay
+from queuekit.foreign.saq import SaqQueue
+from queuekit.simulation import Simulation, scenario
+from scenarios.saq import workload
+
+# SAQ writes its results by a command that redis-py calls deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex")
+
+SCENARIOS = workload.__file__.rpartition("/")[0]
+
+
+@pytest.mark.slow
+def test_jobs_of_saq_are_read_as_they_are():
+    jobs = SaqQueue()
+
+    async def story(simulation):
+        for n in (1, 2):
+            simulation.process(f"worker-{n}", workload.run_worker)
+        await simulation.advance(2)
+        queue = Queue.from_url(workload.URL)
+        await queue.connect()
+        for n in range(3):
+            await queue.enqueue("work", n=n, key=f"job-{n}")
+        await queue.enqueue("work", n=9, key="later", scheduled=simulation.clock.time() + 3600)
+        await queue.enqueue("unknown", key="nobody's")
+        count, digest = simulation.trace.count, simulation.clock.elapsed_ns
+        found = jobs.jobs(simulation)
+        assert (simulation.trace.count, simulation.clock.elapsed_ns) == (count, digest)
+        assert {job.status for job in found.values()} <= {"queued", "active"}
+        await simulation.advance(5)
+        await queue.disconnect()
+        return jobs.jobs(simulation)
+
+    with Simulation() as simulation:
+        found = simulation.run(story(simulation))
+    assert {key: job.status for key, job in found.items()} == {
+        "job-0": "complete",
+        "job-1": "complete",
+        "job-2": "complete",
+        "later": "queued",
+        "nobody's": "failed",
+    }
+    done = found["job-2"]
+    assert (done.function, done.kwargs, done.result, done.attempts) == ("work", {"n": 2}, 2, 1)
+    assert done.completed - done.started == pytest.approx(500, abs=50)
+    assert "unknown" in (found["nobody's"].error or "")
+
+
+@pytest.mark.slow
+def test_a_deploy_without_any_fault_runs_a_finished_job_again():
+    """SAQ's sweeper takes a job for stuck that another worker has taken and not yet marked."""
+    with pytest.raises(ExplorationFailed) as caught:
+        explore(workload.workers_start_on_a_full_queue, seeds=1, faults=(), kept=None)
+    failure = caught.value.failure
+    assert failure.promise == "P3"
+    assert "makes it queued" in failure.what
+    assert failure.tape == ()
+
+
+@pytest.mark.slow
+def test_what_was_found_in_saq_is_kept_and_replayed():
+    files = sorted(Path(SCENARIOS).glob("*.toml"))
+    assert len(files) >= 3
+    for file in files:
+        replayed = replay(scenario.read(file))
+        assert replayed.as_recorded, f"{file.name}: {replayed.run.broken}"
+
+
+async def run(simulation, *statuses):
+    """One job, by hand: who writes which status when."""
+    for name, status, attempts in statuses:
+        process = next((p for p in simulation.processes() if p.name == name), None)
+        process = process or simulation.process(name)
+        record = {
+            "function": "f",
+            "queue": "default",
+            "key": "k",
+            "status": status,
+            "attempts": attempts,
+        }
+
+        async def write(record=record):
+            async with redis.asyncio.Redis(host="any") as client:
+                await client.set("saq:job:default:k", json.dumps(record))
+
+        await process.run(write)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "broken"),
+    [
+        ([("a", "active", 1), ("a", "complete", 1)], []),
+        ([("a", "active", 1), ("a", "active", 1), ("a", "complete", 1)], []),
+        ([("a", "active", 1), ("a", "queued", 1), ("b", "active", 2)], []),
+        ([("a", "active", 1), ("b", "active", 2)], ["P2"]),
+        ([("a", "active", 1), ("b", "queued", 1), ("b", "active", 2)], ["P2"]),
+        ([("a", "complete", 1), ("b", "complete", 1)], []),
+        ([("a", "complete", 1), ("b", "failed", 1)], ["P3"]),
+        ([("a", "aborted", 1), ("a", "queued", 1)], ["P3"]),
+    ],
+)
+def test_what_breaks_a_promise_and_what_does_not(statuses, broken):
+    jobs = SaqQueue()
+    with Simulation() as simulation:
+        jobs.attach(simulation)
+        simulation.run(run(simulation, *statuses))
+    assert [each.promise for each in jobs(simulation)] == broken
+    assert jobs.unfinished(simulation) == (
+        [] if statuses[-1][1] in ("complete", "failed") else ["k"]
+    )
+
+
+def test_a_run_whose_process_is_dead_is_none():
+    jobs = SaqQueue()
+    with Simulation() as simulation:
+        jobs.attach(simulation)
+
+        async def story():
+            await run(simulation, ("a", "active", 1))
+            simulation.processes()[0].kill()
+            await asyncio.sleep(0)
+            await run(simulation, ("b", "active", 2))
+
+        simulation.run(story())
+    assert jobs(simulation) == []
+    assert jobs.runs(simulation) == 2
