@@ -275,21 +275,22 @@ class Queue:
     ) -> AsyncIterator[Job]:
         """All jobs of these statuses (None: of any), in no particular order, each once.
 
-        A job that moves while this runs is given in one of its statuses.
+        A job that moves while this runs is given in one of its statuses. One that is claimed and put
+        back meanwhile, or begins a new life, can be missed; one that stays cannot.
         """
         wanted = check_statuses(statuses)
         check_whole("batch_size", batch_size, 1, MAX_PAGE)
         seen: set[str] = set()
-        # In the order in which jobs travel: one that moves on meanwhile is met further down.
-        for container in (*CONTAINERS, "finished"):
-            offset = 0
-            while keys := await self.store.page(container, offset, batch_size):
-                offset += len(keys)
-                fresh = [key for key in keys if key not in seen]
-                seen.update(fresh)
-                for job in await self.jobs(fresh):
-                    if job is not None and job.status in wanted:
-                        yield job
+        # In the order in which jobs travel: one that moves on meanwhile is met further down. Those that
+        # run come first: they may be put back.
+        for container in (CONTAINERS[-1], *CONTAINERS, "finished"):
+            async with contextlib.aclosing(self.store.pages(container, batch_size)) as pages:
+                async for keys in pages:
+                    fresh = [key for key in keys if key not in seen]
+                    seen.update(fresh)
+                    for job in await self.jobs(fresh):
+                        if job is not None and job.status in wanted:
+                            yield job
 
     async def count(self, kind: CountKind) -> int:
         """How many jobs are `queued` (could start), `active`, `scheduled` or `incomplete` (all three)."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -371,6 +372,30 @@ class Store:
         last = offset + limit - 1
         found = await self._command("ZRANGE", f"{self.root}:{container}", offset, last)
         return [_key(key).rpartition("\1")[2] for key in found]
+
+    async def pages(self, container: str, size: int) -> AsyncGenerator[list[str], None]:
+        """All job keys of one of `CONTAINERS`, or `finished`, by pages.
+
+        Each that keeps its place meanwhile is given once, whoever comes or leaves. A page begins with the
+        last one of the page before; when that is further in front by now, it is looked for there.
+        """
+        passed = (-math.inf, b"")
+        start, back = 0, size
+        while True:
+            found = await self._command(
+                "ZRANGE", f"{self.root}:{container}", start, start + size, "WITHSCORES"
+            )
+            # As Redis orders them: by score, and by bytes where scores are equal.
+            places = [(float(at), key) for key, at in zip(found[::2], found[1::2], strict=True)]
+            if start and (not places or places[0] > passed):
+                start, back = max(0, start - back), back * 2
+                continue
+            if ahead := [place for place in places if place > passed]:
+                passed = ahead[-1]
+                yield [_key(key).rpartition("\1")[2] for _, key in ahead]
+            if len(places) <= size:
+                return
+            start, back = start + size, size
 
     async def _pipeline(self, *commands: tuple[Any, ...]) -> list[Any]:
         return await self.server.pipeline(*commands)

@@ -244,6 +244,61 @@ async def test_iter_jobs_finds_each_job_once_in_whatever_status(simulation):
     assert active == ["running"]
 
 
+@pytest.mark.parametrize("size", [1, 7, 10])
+async def test_iter_jobs_misses_none_that_stays_while_others_leave(simulation, size):
+    queue, keys = simulation.queue, [f"k{n:02}" for n in range(40)]
+    for key in keys:
+        await queue.enqueue("slow", key=key)
+    found = []
+    async for job in queue.iter_jobs(batch_size=size):
+        found.append(job.key)
+        if len(found) == 20:
+            simulation.worker([slow], concurrency=20)
+            await simulation.advance(1)
+    assert sorted(found) == keys
+
+
+@pytest.mark.parametrize("size", [1, 7, 10])
+async def test_iter_jobs_gives_each_though_each_leaves_when_it_is_given(simulation, size):
+    """First waiting jobs, each at a place of its own; then finished ones, all at the same."""
+    queue = simulation.queue
+    for n in range(30):
+        await queue.enqueue("add", key=f"k{n}", ttl=0)
+    async for job in queue.iter_jobs([Status.QUEUED], batch_size=size):
+        await job.abort("purged")
+    assert await queue.count("incomplete") == 0
+    async for job in queue.iter_jobs([Status.ABORTED], batch_size=size):
+        await job.retry("again")
+    assert await queue.count("queued") == 30
+
+
+async def test_iter_jobs_gives_each_once_though_others_come_in_front(simulation):
+    queue = simulation.queue
+    for n in range(30):
+        await queue.enqueue("add", key=f"k{n}")
+    found = []
+    async for job in queue.iter_jobs(batch_size=5):
+        found.append(job.key)
+        if len(found) == 10:
+            for n in range(12):
+                await queue.enqueue("add", key=f"first{n}", priority=-1)
+    assert sorted(found) == sorted(f"k{n}" for n in range(30))
+
+
+async def test_iter_jobs_gives_those_that_ran_when_it_began_though_they_are_put_back(simulation):
+    queue = simulation.queue
+    handle = simulation.worker([slow], concurrency=5, shutdown_grace_period_s=0)
+    for n in range(10):
+        await queue.enqueue("slow", key=f"k{n}")
+    await simulation.advance(1)
+    found = []
+    async for job in queue.iter_jobs(batch_size=2):
+        found.append(job.key)
+        if len(found) == 8:
+            await handle.stop()
+    assert sorted(found) == [f"k{n}" for n in range(10)]
+
+
 async def test_counts_and_info_tell_what_is_where(simulation):
     simulation.worker([slow], concurrency=1)
     for key in "ab":
