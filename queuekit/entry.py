@@ -29,12 +29,13 @@ async def enqueue_all(queue: Queue, jobs: Sequence[Job]) -> list[Job | None]:
 
     All are checked before the first one is written. A job that is refused belongs to no queue.
     """
-    fresh = [job for job in jobs if job.queue is None]
+    fresh = {id(job) for job in jobs if job.queue is None}
     try:
         records = [await _record(queue, job) for job in jobs]
     except BaseException:
-        for job in fresh:
-            job.queue = None
+        for job in jobs:
+            if id(job) in fresh:
+                job.queue = None
         raise
     batch.note(queue, jobs, records)
     answers = await queue.store.enqueue(records, queue.max_waiting)
@@ -48,7 +49,7 @@ async def enqueue_all(queue: Queue, jobs: Sequence[Job]) -> list[Job | None]:
         holders.append(None)
         if answer.verdict == "full":
             full += 1
-            if job in fresh:
+            if id(job) in fresh:
                 job.queue = None
             continue
         job.begin(answer.queued_ms)

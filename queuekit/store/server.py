@@ -167,7 +167,7 @@ class Server:
             f" within {self._replica_limit_s:g} s.\n"
             "  The primary has it, and it may well run; a failover now could lose it.\n"
             "  See that a replica is connected (INFO replication). To enqueue again without doubling the job,"
-            " give it a `key`.",
+            " enqueue the same Job object again.",
             may_have_happened=True,
         )
 

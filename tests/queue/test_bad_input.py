@@ -229,6 +229,16 @@ async def test_a_full_queue_refuses_one_job_more_until_there_is_room(simulation)
     assert await queue.enqueue(job) is job
 
 
+async def test_a_full_queue_compares_no_jobs_with_each_other(simulation, monkeypatch):
+    """Of thousands, each with each, that took seconds."""
+    compared = []
+    queue = simulation.queue_named("small", max_waiting=1)
+    monkeypatch.setattr(Job, "__eq__", lambda self, other: compared.append(other) or self is other)
+    with pytest.raises(QueueFullError):
+        await queue.map("ok", [{}] * 50)
+    assert compared == []
+
+
 WRONG = [
     (
         "refresh",
