@@ -111,6 +111,10 @@ def epoch_ns(moment: Moment) -> int:
             raise SimulationError(f"{moment!r} is no ISO 8601 moment: {error}") from error
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
+    if not isinstance(moment, datetime | int | float) or moment != moment:  # noqa: PLR0124 (NaN)
+        raise SimulationError(
+            f"{moment!r} is no moment.\n  It is an aware datetime, ISO text, or seconds since 1970."
+        )
     if not isinstance(moment, datetime):
         return round(moment * 1_000_000) * 1000
     if moment.tzinfo is None:

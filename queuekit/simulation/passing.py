@@ -18,6 +18,10 @@ RUN_UNTIL_LIMIT_S = 24 * 3600.0
 "How far `run_until` and `drain` move time when nothing else is said."
 
 
+MAX_ADVANCE_S = 1000 * 366 * 86_400
+"Seconds of one `advance`; clocks and dates end somewhere behind it."
+
+
 class Passing(Assertions):
     """The part of a `Simulation` that moves time."""
 
@@ -38,6 +42,12 @@ class Passing(Assertions):
         """
         if isinstance(seconds, timedelta):
             seconds = seconds.total_seconds()
+        if not isinstance(seconds, int | float) or not seconds <= MAX_ADVANCE_S:
+            raise SimulationError(
+                f"advance({seconds!r}): that is no span of time that could pass here.\n"
+                f"  It is seconds, at most {MAX_ADVANCE_S:,} (a thousand years), or a timedelta.\n"
+                "  advance_to() takes a moment."
+            )
         if not seconds >= 0:
             raise SimulationError(f"advance({seconds!r}): time does not run backwards.")
         await self._settle_at(self.clock.elapsed_ns + round(seconds * 1_000_000_000))

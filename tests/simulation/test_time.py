@@ -263,3 +263,15 @@ async def test_exceptions_that_nobody_awaits_are_kept(simulation):
     await asyncio.sleep(0)
     [unseen] = simulation.loop.unseen
     assert isinstance(unseen["exception"], ZeroDivisionError)
+
+
+@pytest.mark.parametrize("wrong", ["x", None, float("inf"), float("nan"), 1e30])
+async def test_what_is_no_span_of_time_is_refused(simulation, wrong):
+    with pytest.raises(SimulationError, match="no span of time"):
+        await simulation.advance(wrong)
+
+
+@pytest.mark.parametrize("wrong", [None, [], float("nan")])
+async def test_what_is_no_moment_is_refused(simulation, wrong):
+    with pytest.raises(SimulationError, match="is no moment"):
+        await simulation.advance_to(wrong)
