@@ -277,18 +277,38 @@ def check_statuses(statuses: Iterable[Status] | None) -> set[Status]:
         ) from error
 
 
+def _can_be_stored(key: str) -> bool:
+    """Whether it can be written as UTF-8; half of a surrogate pair cannot."""
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def keys_of(job_keys: Iterable[str]) -> list[str]:
     """The keys of jobs that are asked for; an error for what is no key at all."""
     if not isinstance(job_keys, str | bytes) and isinstance(job_keys, Iterable):
         keys = list(job_keys)
-        if all(isinstance(key, str) for key in keys):
+        strange = [key for key in keys if not isinstance(key, str) or not _can_be_stored(key)]
+        if not strange:
             return keys
-        job_keys = next(key for key in keys if not isinstance(key, str))
+        job_keys = strange[0]
     raise InvalidOptionTypeError(
         f"{_shown(job_keys)} ({type(job_keys).__name__}) is no list of keys.\n"
-        "  A job is asked for by its key, which is text.\n"
+        "  A job is asked for by its key, which is text that UTF-8 can hold.\n"
         "  Pass job.key: queue.job(job.key), queue.jobs([job.key])."
     )
+
+
+def check_job(what: str, job: object) -> None:
+    """Raises InvalidOptionTypeError for what is no job."""
+    if not isinstance(job, Job):
+        raise InvalidOptionTypeError(
+            f"{what}({_shown(job)}) ({type(job).__name__}): that is no job.\n"
+            "  It is a Job, as enqueue() and queue.job(key) give it.\n"
+            "  queue.job(key) is None when there is no job of that key."
+        )
 
 
 def check_text(name: str, value: Any, advice: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from queuekit import batch, entry, held, lifecycle, quarantine, results
 from queuekit.environment import environment
-from queuekit.errors import InvalidOptionError
+from queuekit.errors import InvalidOptionError, InvalidOptionTypeError
 from queuekit.history import Attempt, attempts_of
 from queuekit.job import Job, JobError, Status
 from queuekit.lifecycle import RetryPolicy
@@ -17,6 +17,7 @@ from queuekit.options import (
     MAX_OFFSET,
     anew,
     check_callable,
+    check_job,
     check_max_waiting,
     check_number,
     check_queue_name,
@@ -296,7 +297,7 @@ class Queue:
         """How many jobs are `queued` (could start), `active`, `scheduled` or `incomplete` (all three)."""
         counts = await self.store.counts()
         counts["incomplete"] = sum(counts.values())
-        if kind not in counts:
+        if not isinstance(kind, str) or kind not in counts:
             raise InvalidOptionError(
                 f"cannot count {kind!r}.\n"
                 f"  A kind is one of {', '.join(counts)}.\n"
@@ -380,6 +381,7 @@ class Queue:
             JobNotFoundError: there is no such job.
         """
         del ttl
+        check_job("abort", job)
         check_text("error", error, "Say why the job is to be stopped.")
         verdict = await self.store.abort(job.key, clip_error(error), job.ttl * 1000)
         if verdict == "missing":
@@ -409,6 +411,13 @@ class Queue:
         Raises:
             LeaseLostError: this run does not hold the job (any more).
         """
+        check_job("finish", job)
+        if not isinstance(status, str):  # a Status is one; so is SAQ's
+            raise InvalidOptionTypeError(
+                f"finish(job, {status!r}) ({type(status).__name__}): that is no status.\n"
+                "  A job ends as Status.COMPLETE, FAILED or ABORTED.\n"
+                "  from queuekit import Status"
+            )
         await held.finish(self, job, status, result, error)
 
     async def retry(self, job: Job, error: str | None) -> None:

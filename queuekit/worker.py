@@ -33,7 +33,13 @@ from queuekit.types import (
     TimersDict,
     WorkerInfo,
 )
-from queuekit.worker_options import check_seconds, check_worker, checked_hooks, checked_timers
+from queuekit.worker_options import (
+    check_cron_jobs,
+    check_seconds,
+    check_worker,
+    checked_hooks,
+    checked_timers,
+)
 from queuekit.zones import zone_of
 
 if TYPE_CHECKING:
@@ -136,6 +142,7 @@ class Worker(Generic[CtxType]):
         return f"Worker<id={self.id!r}, queue={self.queue.name!r}>"
 
     def _take_schedules(self, cron_jobs: Collection[CronJob], zone: tzinfo) -> list[Schedule]:
+        check_cron_jobs(cron_jobs)
         schedules = distinct([make_schedule(job, zone) for job in cron_jobs])
         for schedule in schedules:
             self.queue.codec.encode_call(schedule.job_at(0))  # refused here, not at its first tick

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from queuekit.errors import InvalidOptionError, InvalidOptionTypeError
+from queuekit.job import CronJob
 from queuekit.options import check_name, check_number, check_whole
 from queuekit.queue import Queue
 from queuekit.text import clip, repr_of, text_of
@@ -28,6 +29,19 @@ MAX_METADATA_BYTES = 64 * 1024
 "Of a worker's metadata: all workers' are read with each look at the queue."
 
 TIMERS = ("schedule", "worker_info", "sweep", "abort")
+
+
+def check_cron_jobs(cron_jobs: object) -> None:
+    """Refuse what is no collection of cron jobs."""
+    given = list(cron_jobs) if isinstance(cron_jobs, Iterable) else [cron_jobs]
+    strange = [each for each in given if not isinstance(each, CronJob)]
+    if strange or not isinstance(cron_jobs, Iterable):
+        wrong = (strange or given)[0]
+        raise InvalidOptionTypeError(
+            f"cron_jobs={clip(repr_of(wrong), 80)} is no list of cron jobs.\n"
+            "  It is a list of CronJob.\n"
+            '  cron_jobs=[CronJob(function, cron="* * * * *")]'
+        )
 
 
 def check_worker(

@@ -178,8 +178,22 @@ else:
     _DRIVER = {"driver_info": DriverInfo()}
 
 
+def _check_time_outs(given: dict[str, Any]) -> None:
+    """Raises InvalidOptionError for one that is no number of seconds."""
+    for name in ("socket_timeout", "socket_connect_timeout"):
+        value = given.get(name)
+        number = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+        if value is not None and not number:
+            raise InvalidOptionError(
+                f"{name}={value!r} is no time-out.\n"
+                "  It is a number of seconds above 0, within which Redis has to answer.\n"
+                f"  Leave it out for {SOCKET_TIMEOUT_S:g} s."
+            )
+
+
 def connection_options(given: dict[str, Any], *, keepalive: bool) -> dict[str, Any]:
     """Options of a connection of redis-py: what we set where nothing is given, and what is ours alone."""
+    _check_time_outs(given)
     options: dict[str, Any] = {
         "socket_timeout": SOCKET_TIMEOUT_S,
         "socket_connect_timeout": SOCKET_TIMEOUT_S,

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from queuekit import Job, JobError, Status
+from queuekit import CronJob, Job, JobError, Queue, Status, Worker
 from queuekit.errors import (
     DuplicateJobError,
     InvalidOptionError,
@@ -362,3 +362,31 @@ async def test_a_result_that_is_too_large_fails_the_job_once(simulation):
     assert ran == [1]
     with pytest.raises(JobError, match="At most 1,048,576 are stored"):
         await simulation.queue.apply("large")
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda queue, job: queue.job("\ud800"), "is no list of keys"),
+        (lambda queue, job: queue.count([]), "cannot count"),
+        (lambda queue, job: queue.finish(job, []), "that is no status"),
+        (lambda queue, job: queue.finish(None, Status.COMPLETE), "that is no job"),
+        (lambda queue, job: queue.abort(None, "why"), "that is no job"),
+    ],
+)
+async def test_what_is_no_key_kind_status_or_job_is_refused_with_words(simulation, call, told):
+    job = await simulation.queue.enqueue("ok")
+    with pytest.raises((InvalidOptionError, InvalidOptionTypeError), match=told):
+        await call(simulation.queue, job)
+
+
+@pytest.mark.parametrize("wrong", ["a", 0, -1, True, float("nan")])
+def test_a_time_out_that_is_none_is_refused(wrong):
+    with pytest.raises(InvalidOptionError, match="is no time-out"):
+        Queue.from_url("redis://h", socket_timeout=wrong)
+
+
+@pytest.mark.parametrize("wrong", [[ok], CronJob(ok, "* * * * *"), 3])
+def test_what_is_no_list_of_cron_jobs_is_refused(wrong):
+    with pytest.raises(InvalidOptionTypeError, match="is no list of cron jobs"):
+        Worker(queue=Queue.from_url("redis://h"), functions=[ok], cron_jobs=wrong)
