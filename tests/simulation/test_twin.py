@@ -118,3 +118,19 @@ def test_a_state_that_differs_names_the_key(monkeypatch, database):
     assert "hold different things at the key to" in told
     assert "embedded: list [a a]" in told
     assert "real:     list [a]" in told
+
+
+def test_two_answers_to_one_command_are_held_against_each_other(monkeypatch):
+    async def asks():
+        async with redis.asyncio.Redis(host="anywhere") as client:
+            await client.set("key", "1", ex=100)
+            await client.ttl("key")
+            await client.ttl("key")  # the world ends before
+
+    monkeypatch.setattr(server.Connection, "_ttl", lambda self, key, scale: 42)
+    with Simulation(backend="both") as simulation, pytest.raises(ServersDisagree) as caught:
+        simulation.run(asks())
+    told = str(caught.value)
+    assert "answered differently" in told
+    assert "embedded: on connection 1: 42" in told
+    assert "real:     on connection 1: 100" in told
