@@ -278,9 +278,9 @@ def check_statuses(statuses: Iterable[Status] | None) -> set[Status]:
 
 
 def _can_be_stored(key: str) -> bool:
-    """Whether it can be written as UTF-8; half of a surrogate pair cannot."""
+    """Whether it can be written as UTF-8, or is bytes of Redis's that are none; half of a pair is neither."""
     try:
-        key.encode()
+        key.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return False
     return True
