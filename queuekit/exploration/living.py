@@ -173,6 +173,7 @@ class _Living:
             simulation.chooser.asked = run.asked
         try:
             with simulation:
+                simulation.environment.expect_trouble()
                 watch = Watch(simulation)
                 swarm = Swarm(simulation, plan.profile)
                 if plan.choices:

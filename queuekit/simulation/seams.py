@@ -66,9 +66,17 @@ class ObservedLoop(asyncio.BaseEventLoop):
         "Told of each step of a task."
         self.watch: Watch | None = None
         "Asked at each hop and moment what becomes of it."
+        self.disturbed_ns = clock.elapsed_ns
+        "When somebody last meddled with it, or when it began."
         self.server_clock = OwnClock(self.clock)
         "The clock that decides: scripts are told its time when they arrive."
         self._world_began_ns = clock.elapsed_ns
+
+    def disturbed(self, what: str) -> None:
+        """Somebody has meddled with the network, the server, a clock or a process."""
+        self.disturbed_ns = self.clock.elapsed_ns
+        if self.tap is not None:
+            self.tap.disturbed(what)
 
     def now_us(self) -> int:
         return (self.clock.elapsed_ns - self._world_began_ns) // 1000
@@ -131,6 +139,17 @@ class ObservedLoop(asyncio.BaseEventLoop):
         `context` (default: of whoever sends it).
         """
         self.call_soon(self._arrive, hop, deliver, traced, context=context)
+
+    def hop_now(
+        self,
+        hop: Hop,
+        deliver: Callable[[], None],
+        *,
+        traced: bool = True,
+        context: Context | None = None,
+    ) -> None:
+        """The same for whoever holds the loop and waits: it arrives before this returns."""
+        (context or copy_context()).copy().run(self._arrive, hop, deliver, traced)
 
     def in_no_process(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call a function as the test itself would, whoever asks for it."""

@@ -156,6 +156,8 @@ class Wire(asyncio.Transport):
         self._network = network
         self._splitter = Splitter()
         self._closed = False
+        self.ended_by: Exception | None = None
+        "What the client is told of its end, if it did not close it itself."
         self.process = PROCESS.get()
         "The process that holds the client's end."
         self._owner = self.process.id if self.process else ""
@@ -187,6 +189,17 @@ class Wire(asyncio.Transport):
             return
         for command in commands:
             self._send(command)
+
+    def write_now(self, data: bytes) -> None:
+        """The same for a client that holds the loop: what it sends is executed before this returns.
+
+        And what the server answers at once has arrived, unless something holds it up on the way.
+        """
+        hop, self._hop = self._hop, self._loop.hop_now  # type: ignore[attr-defined]  # of a simulated loop
+        try:
+            self.write(data)
+        finally:
+            self._hop = hop
 
     def _send(self, command: list[bytes]) -> None:
         if self._hop is None:
@@ -257,6 +270,8 @@ class Wire(asyncio.Transport):
         self._close(None)
 
     def _close(self, error: Exception | None) -> None:
+        if not self._closed:
+            self.ended_by = error
         if self.drop() and not self._loop.is_closed():
             self._loop.call_soon(self._protocol.connection_lost, error)
 
@@ -281,8 +296,8 @@ class Wire(asyncio.Transport):
 
     def cut(self, error: Exception | None = None) -> None:
         """The network drops the connection: the client sees it reset."""
-        if self._hop is not None and (tap := self._tap) is not None:
-            tap.disturbed("a connection was reset")
+        if self._hop is not None:
+            self._loop.disturbed("a connection was reset")  # type: ignore[attr-defined]  # as above
         self._close(error or ConnectionResetError("the simulated connection was reset"))
 
     def is_closing(self) -> bool:
