@@ -44,20 +44,24 @@ def words(line):
 
 LINES = """
 SET a 1 | GET a | GET none | INCR a | HSET a f v | HSET h f v g w | HGET h f | HMGET h f x g | HGETALL h
-HDEL h f | HDEL h g | EXISTS h | TYPE h | GET | GET a b | SET a | NONSENSE x | CLIENT NONSENSE | EVALSHA abc 0
-ZADD z 1 m 2.5 n | ZADD z x m | ZSCORE z n | ZRANGE z 0 -1 WITHSCORES | ZREM z m | ZREM z n | EXISTS z | ZCARD none
-ZPOPMIN none | ZPOPMIN a | RPUSH l 1 2 3 | LRANGE l 0 -1 | LPOP l 9 | EXISTS l | LLEN a | DEL a none | EXPIRE none 1
-SET b 1 PX 500 | PTTL none | PERSIST b | SET c 1 NX | SET c 2 NX | GETRANGE c 0 5 | APPEND c 3 | RENAME c d | RENAME none d
-SADD s 1 2 | SMEMBERS s | SREM s 1 2 | EXISTS s | HSET e f v | HPEXPIRE e 100 FIELDS 1 f | HGET e f | SETRANGE e 1 x
-DUMP none | LINDEX none 0 | LMOVE none l LEFT RIGHT | TYPE l | INCRBYFLOAT i 1.5 | INCR i | XADD x 1-1 f v | XLEN x | XRANGE x - + | OBJECT ENCODING x | COPY b k | GET k
-EVAL return~1 0 | EVAL return~{1,2,{3,'x'},false,true} 0 | EVAL return~redis.call('GET','none') 0
-EVAL return~redis.call('GET') 0 | EVAL return~redis.call('NONSENSE') 0 | EVAL return~redis.call('EVAL','return~1',0) 0
-EVAL return~redis.pcall('HGET','b','f') 0 | EVAL return~redis.call('HGET','b','f') 0 | EVAL return~nonsense( 0
-EVAL made~=~1;~return~made 0 | EVAL return~made 0 | EVAL made~=~nil 0 | EVAL return~KEYS[1]..ARGV[1] 1 k v | EVAL return~1 2 k
+HDEL h f | HDEL h g | EXISTS h | TYPE h | GET | GET a b | SET a | NONSENSE x | CLIENT NONSENSE
+EVALSHA abc 0 | ZADD z 1 m 2.5 n | ZADD z x m | ZSCORE z n | ZRANGE z 0 -1 WITHSCORES | ZREM z m
+ZREM z n | EXISTS z | ZCARD none | ZPOPMIN none | ZPOPMIN a | RPUSH l 1 2 3 | LRANGE l 0 -1 | LPOP l 9
+EXISTS l | LLEN a | DEL a none | EXPIRE none 1 | SET b 1 PX 500 | PTTL none | PERSIST b | SET c 1 NX
+SET c 2 NX | GETRANGE c 0 5 | APPEND c 3 | RENAME c d | RENAME none d | SADD s 1 2 | SMEMBERS s
+SREM s 1 2 | EXISTS s | HSET e f v | HPEXPIRE e 100 FIELDS 1 f | HGET e f | SETRANGE e 1 x | DUMP none
+LINDEX none 0 | LMOVE none l LEFT RIGHT | TYPE l | INCRBYFLOAT i 1.5 | INCR i | XADD x 1-1 f v | XLEN x
+XRANGE x - + | OBJECT ENCODING x | COPY b k | GET k | EVAL return~1 0
+EVAL return~{1,2,{3,'x'},false,true} 0 | EVAL return~redis.call('GET','none') 0
+EVAL return~redis.call('GET') 0 | EVAL return~redis.call('NONSENSE') 0
+EVAL return~redis.call('EVAL','return~1',0) 0 | EVAL return~redis.pcall('HGET','b','f') 0
+EVAL return~redis.call('HGET','b','f') 0 | EVAL return~nonsense( 0 | EVAL made~=~1;~return~made 0
+EVAL return~made 0 | EVAL made~=~nil 0 | EVAL return~KEYS[1]..ARGV[1] 1 k v | EVAL return~1 2 k
 EVAL return~redis.call('ZADD','z',1.5,'m')~..type(redis.call('ZSCORE','z','m')) 0 | EVAL return~1 -1
 EVAL return~{ok='fine'} 0 | EVAL return~{err='BAD~it~is'} 0 | EVAL return~redis.call('SET','q',{}) 0
 EVAL return~redis.call('ZRANGE','z',0,-1,'WITHSCORES') 0 | EVAL return~redis.call('CONFIG','GET','x') 0
-MULTI | SET t 1 | GET t | HGET t f | EXEC | MULTI | NONSENSE | EXEC | WATCH t | SET t 2 | MULTI | GET t | EXEC
+MULTI | SET t 1 | GET t | HGET t f | EXEC | MULTI | NONSENSE | EXEC | WATCH t | SET t 2 | MULTI | GET t
+EXEC
 """
 
 SUBSCRIBED = "SUBSCRIBE news | GET t | PUBLISH news hello | PING | UNSUBSCRIBE news | GET t"
