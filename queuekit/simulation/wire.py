@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import copy_context
 from functools import partial
 from typing import Any, Protocol
@@ -24,7 +24,7 @@ from queuekit.simulation.observe import Hop
 from queuekit.simulation.process import PROCESS
 from queuekit.simulation.resp import NotRedisError, Splitter, text
 from queuekit.simulation.tap import Tap
-from queuekit.store.scripts import CLOCK_MARK
+from queuekit.store.scripts import CLOCK_MARK, Script
 
 HANDSHAKES = frozenset({b"HELLO", b"CLIENT", b"INFO", b"AUTH"})
 "Commands that differ with versions of client and server, or hold secrets: not in the trace."
@@ -80,6 +80,9 @@ class Network(Protocol):
     def load(self, saved: Any) -> None:
         """Hold exactly that from now on; None is nothing."""
 
+    def load_scripts(self, scripts: Iterable[Script]) -> None:
+        """Know these from the beginning, as a server that has run them before."""
+
     def flush_scripts(self) -> None:
         """Forget all scripts."""
 
@@ -94,6 +97,12 @@ class Scripts:
         self._names: dict[bytes, str] = {}
         self._told_time: set[bytes] = set()
         "Those whose first argument is the server's time."
+
+    def know(self, script: Script) -> None:
+        """One of the store's, as if it had been loaded."""
+        sha = script.sha.encode()
+        self._names[sha] = script.name
+        self._told_time.add(sha)
 
     def learn(self, command: list[bytes]) -> bytes | None:
         """Take in EVAL and SCRIPT LOAD; the SHA-1 of the script that it brings, if it does."""

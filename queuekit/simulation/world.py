@@ -30,6 +30,7 @@ from queuekit.simulation.processes import SimulatedProcess, SimulatedWorker
 from queuekit.simulation.redis_server import SimulatedServer
 from queuekit.simulation.schedule import schedule_of
 from queuekit.simulation.trace import Trace
+from queuekit.store import scripts
 from queuekit.store.connection import close_all
 from queuekit.worker import Worker
 
@@ -133,6 +134,7 @@ class Simulation(Passing):
             stack.enter_context(use(self.environment))  # for sync code, where no loop runs
             stack.enter_context(entropy.seeded(self.seed))
             self._loop.network = self._backend.network(self._loop)
+            self._loop.network.load_scripts(scripts.every())
             stack.callback(self._close_network)
             stack.callback(self._end_tasks)
             self._exit = stack.pop_all()

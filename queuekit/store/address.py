@@ -173,7 +173,10 @@ try:
     from redis.driver_info import DriverInfo
 except ImportError:  # before redis-py 7
     _DRIVER: dict[str, Any] = {}
+    NAMELESS: dict[str, Any] = {"lib_name": None, "lib_version": None}
+    "Options of a connection that does not tell the server what client it is."
 else:
+    NAMELESS = {"driver_info": None}
     # Left to itself, each connection reads redis-py's metadata anew, which costs more than all else of it.
     _DRIVER = {"driver_info": DriverInfo()}
 
