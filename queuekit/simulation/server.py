@@ -44,7 +44,13 @@ from fakeredis._command_args_parsing import Timeout
 from fakeredis._commands import COMMANDS_WITH_SUB, Signature
 from fakeredis._core import CommandItem
 from fakeredis._core._database import Database
-from fakeredis._helpers import NoResponse, SimpleError, casematch, decode_command_bytes
+from fakeredis._helpers import (
+    NoResponse,
+    SimpleError,
+    SimpleString,
+    casematch,
+    decode_command_bytes,
+)
 from fakeredis._socket import AsyncFakeSocket
 from fakeredis.commands_mixins import scripting_mixin
 from fakeredis.model import XStream, ZSet
@@ -250,15 +256,15 @@ class Connection(AsyncFakeSocket):
         return error
 
     def _decode_result(self, result: Any) -> Any:
-        self._answer = super()._decode_result(result)
+        if isinstance(result, SimpleString):
+            self._answer = _Status(result.value)
+        else:
+            self._answer = super()._decode_result(result)
         return self._answer
 
     def put_response(self, msg: Any) -> None:
         protocol = self._client_info.protocol_version
-        if isinstance(msg, SimpleError):
-            data = encode_error(msg.value)
-        else:
-            data = encode_reply(msg, protocol, nested=type(msg) is bytes)
+        data = _encoded(msg, protocol)
         if protocol == 3 and isinstance(msg, list) and msg is not self._answer:
             data = b">" + data[1:]
         data, value = in_order(self._name, (data, _plain(msg, data)))
@@ -446,6 +452,23 @@ def _awaited(fields: list[bytes]) -> list[bytes]:
         keys_and_ids = fields[[word.upper() for word in fields].index(b"STREAMS") + 1 :]
         return keys_and_ids[: len(keys_and_ids) // 2]
     return fields[1:2]
+
+
+class _Status(bytes):
+    """A status, which is no bulk string: who reads one reads once, and may find the connection closed between
+    the two reads that the other one takes.
+    """
+
+    __slots__ = ()
+
+
+def _encoded(value: Any, protocol: int) -> bytes:
+    """A reply as a real server writes it: fakeredis writes all strings in one way, at the top or below."""
+    if type(value) is list and any(type(each) in (_Status, list) for each in value):
+        return b"*%d\r\n%b" % (len(value), b"".join(_encoded(each, protocol) for each in value))
+    if isinstance(value, SimpleError):
+        return encode_error(value.value)
+    return encode_reply(value, protocol, nested=type(value) is not _Status)
 
 
 def _plain(value: Any, data: bytes) -> Any:
