@@ -16,7 +16,16 @@ from queuekit.exploration import parallel, reduction
 from queuekit.exploration.errors import ExplorationFailed, Vacuous
 from queuekit.exploration.exhaustive import EVERY_RUNS, Lived, every_schedule
 from queuekit.exploration.failures import KEPT, Failure, Kept, in_words, relive
-from queuekit.exploration.living import LIMIT_S, Plan, Run, Story, Terms, checkers_of, run_once
+from queuekit.exploration.living import (
+    LIMIT_S,
+    STEPS_PER_RUN,
+    Plan,
+    Run,
+    Story,
+    Terms,
+    checkers_of,
+    run_once,
+)
 from queuekit.exploration.swarm import anything, checked, drawn
 from queuekit.exploration.twice import lives_again
 from queuekit.simulation.chooser import Deviation
@@ -111,6 +120,7 @@ def explore(
     once: Collection[str] = (),
     reach: Collection[str] = (),
     limit: float = LIMIT_S,
+    steps: int = STEPS_PER_RUN,
     guard: float = GUARD,
     jobs: int = 1,
     kept: str | Path | None = KEPT,
@@ -138,6 +148,7 @@ def explore(
         once: names of effects that must not happen twice with the same details.
         reach: labels of which each must be reached in some run.
         limit: virtual seconds after the end of all misfortune.
+        steps: of the event loop that one run may take; one that needs more breaks "livelock".
         guard: the share of runs that are lived twice and must be the same.
         jobs: processes that share the runs; the result is that of one.
         kept: the folder of failures; None keeps none.
@@ -153,7 +164,7 @@ def explore(
         NotRepeatable, SimulationError: a run lived twice was not the same; an argument makes no sense.
     """
     checks = checkers_of(story, checkers)
-    terms = Terms(backend, limit, tuple(invariants), checks, tuple(once), check)
+    terms = Terms(backend, limit, tuple(invariants), checks, tuple(once), check, steps=steps)
     portfolio = Portfolio(_schedules(schedules), checked(faults), first_seed)
     budget = Budget(seeds, minutes, guard, jobs)
     return _Exploring(story, terms, portfolio, kept).explored(budget, redeliver, deviations, reach)
