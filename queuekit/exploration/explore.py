@@ -137,9 +137,8 @@ def explore(
     Args:
         story: an async function of a simulation, which starts workers and enqueues jobs. What it gives
             back, if that can be called, is called in the end.
-        seeds: how many runs (default 100, or without end under `minutes`).
+        seeds: how many runs from `first_seed` on (default 100, or without end under `minutes`).
         minutes: how long, of real time.
-        first_seed: of the first run.
         backend: as for a `Simulation`.
         faults: kinds of misfortune (default: all that a queue must live through; `()` is none).
         schedules: of "fifo", "random" and "pct", by turns.
@@ -147,8 +146,7 @@ def explore(
         checkers: called with the simulation after each run, beside `story.checkers`; each gives what broke.
         once: names of effects that must not happen twice with the same details.
         reach: labels of which each must be reached in some run.
-        limit: virtual seconds after the end of all misfortune.
-        steps: of the event loop that one run may take; one that needs more breaks "livelock".
+        limit, steps: virtual seconds after all misfortune, and steps of the loop in all, that a run may take.
         guard: the share of runs that are lived twice and must be the same.
         jobs: processes that share the runs; the result is that of one.
         kept: the folder of failures; None keeps none.

@@ -308,7 +308,7 @@ def _bound_steps(simulation: Simulation, most: int) -> None:
         if loop.steps_taken > most and loop.fatal is None:
             loop.fatal = SimulationLivelock(
                 f"a run took more than {most:,} steps, in {loop.time():g} s.\n{diagnosis.idle(simulation)}\n"
-                "  Something asks again and again; or, if the story has that much to do, raise the limit: steps=."
+                "  Something asks again and again; or, if there is that much to do, raise the limit: steps=."
             )
 
     loop.at_instants_end.append(look)

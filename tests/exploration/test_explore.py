@@ -53,7 +53,7 @@ def test_a_defect_that_needs_a_killed_worker_is_found(plant):
 
 async def asks_for_ever(simulation):
     async def polls():
-        while True:
+        while True:  # noqa: ASYNC110 (it is the defect)
             await asyncio.sleep(0.001)
 
     simulation.process("poller", polls)

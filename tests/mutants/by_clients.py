@@ -172,7 +172,7 @@ async def scheduled(simulation):
             await bring(queue, "slow", key=f"n{number}", scheduled=timedelta(seconds=9.25))
         job = await seen(queue, "in 20")
         assert job is not None
-        assert job.status is Status.QUEUED
+        assert job.status is Status.QUEUED or not calm(simulation)
         assert job.scheduled == 0 or job.scheduled > 1e9
         await ended(queue, "in 20", "in 5", "at 7")
 
