@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from queuekit.exploration import labels, runs, state
 from queuekit.exploration.ledger import Broken, Ledger, Life, Run
-from queuekit.exploration.moves import HANDLERS, Handler
-from queuekit.exploration.punctual import Punctuality
+from queuekit.exploration.moves import HANDLERS, Handler, cron
+from queuekit.exploration.punctual import Punctuality, is_fit
 from queuekit.exploration.ticking import Ticking
 from queuekit.simulation.contents import snapshot_of
 from queuekit.simulation.process import PROCESS, Process
@@ -134,6 +134,8 @@ class Watch(Tap):
         if isinstance(handler, str):
             self._upkeep(ledger, handler, words, wire.process)
             return NOBODY
+        if handler is cron:
+            self._ticking.heard(ledger, words[-1])
         return handler(ledger, words, command[5:], reply, wire.process)
 
     def _learn(self, name: bytes, command: list[bytes]) -> Handler | str:
@@ -186,7 +188,8 @@ class Watch(Tap):
         # Whoever stands still, or is cut off, since it has asked does not hear the answer now.
         hears = process is None or not (process.stands_still or process.cut_off)
         if script == "adopt" and hears:
-            self._ticking.begin(ledger, words[0])
+            fit = process is None or is_fit(process)
+            self._ticking.begin(ledger, words[0], fit=fit)
         elif script == "register" and words[1] == "0":
             self._ticking.end(ledger, words[0])
 
@@ -272,6 +275,8 @@ class Watch(Tap):
 
     def data_changed(self, what: str) -> None:
         for ledger in self._ledgers.values():
+            self._tell_time(ledger)
+            self._ticking.forget(ledger)
             self._begin_anew(ledger)
         self.disturbed(what)
 
@@ -281,8 +286,12 @@ class Watch(Tap):
             self.disturbed("an observer holds something back")
         if self._thorough:
             self.look()
+        calm_ns = self._punctuality.calm_from_ns
         for ledger in self._ledgers.values():
             self._tell_time(ledger)
+            if next_ns > calm_ns and not self._loop.server_down:
+                calm_ms = ledger.now_ms + max(0, calm_ns - now_ns) // 1_000_000
+                self._ticking.calm(ledger, calm_ms)
             self._punctuality.look(ledger, now_ns, next_ns)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -14,8 +13,9 @@ from typing import NamedTuple
 
 from queuekit.exploration import parallel, reduction
 from queuekit.exploration.errors import ExplorationFailed, Vacuous
-from queuekit.exploration.exhaustive import EVERY_RUNS, Lived, every_schedule
+from queuekit.exploration.exhaustive import EVERY_RUNS, Lived, Searched, every_schedule, seen
 from queuekit.exploration.failures import KEPT, Failure, Kept, in_words, relive
+from queuekit.exploration.guard import lived_twice
 from queuekit.exploration.living import (
     LIMIT_S,
     STEPS_PER_RUN,
@@ -26,11 +26,11 @@ from queuekit.exploration.living import (
     checkers_of,
     run_once,
 )
+from queuekit.exploration.silence import silent
 from queuekit.exploration.swarm import anything, checked, drawn
-from queuekit.exploration.twice import lives_again
 from queuekit.simulation.chooser import Deviation
 from queuekit.simulation.errors import SimulationError
-from queuekit.simulation.schedule import SCHEDULES
+from queuekit.simulation.schedule import SCHEDULES, schedules_of
 from queuekit.simulation.world import Simulation
 
 SEEDS = 100
@@ -48,8 +48,8 @@ class Exploration:
     failures: list[Failure] = field(default_factory=list)
     reached: Counter[str] = field(default_factory=Counter)
     "How often each label was reached, in all runs together."
-    exhausted: bool = False
-    "Whether it was all there is within `deviations`."
+    searched: Searched | None = None
+    "What was seen within `deviations`, if that was asked for."
     seconds: float = 0.0
     "Of real time."
     runs_of_jobs: int = 0
@@ -57,6 +57,17 @@ class Exploration:
     "What stories raised because of a misfortune, by its first words; no promise is broken by it."
     points: int = 0
     "Places at which a worker was killed, under `redeliver`."
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it was all there is within `deviations`."""
+        return self.searched is not None and self.searched.exhausted
+
+    def __str__(self) -> str:
+        runs = f"{self.runs:,} run{'' if self.runs == 1 else 's'}"
+        if self.searched is not None:
+            runs = seen(self.searched, "run")
+        return f"{runs}; {self.failures[0].promise if self.failures else 'nothing'} is broken"
 
     def take(self, run: Run) -> None:
         """Count a run in."""
@@ -152,7 +163,8 @@ def explore(
         kept: the folder of failures; None keeps none.
         redeliver: kill the worker at each point of the boring run too, each point once.
         deviations: instead of seeds, every run that differs from the boring one in at most so many
-            decisions; `exhausted` tells whether these were all.
+            decisions (in one process, up to `seeds` runs, 10,000 by default); `exhausted`, and the
+            exploration's text, tell whether these were all.
         check: whether P1 to P8 are checked.
 
     Raises:
@@ -163,7 +175,7 @@ def explore(
     """
     checks = checkers_of(story, checkers)
     terms = Terms(backend, limit, tuple(invariants), checks, tuple(once), check, steps=steps)
-    portfolio = Portfolio(_schedules(schedules), checked(faults), first_seed)
+    portfolio = Portfolio(schedules_of(schedules), checked(faults), first_seed)
     budget = Budget(seeds, minutes, guard, jobs)
     return _Exploring(story, terms, portfolio, kept).explored(budget, redeliver, deviations, reach)
 
@@ -188,10 +200,10 @@ class _Exploring:
             self.kept_first()
             if redeliver:
                 self.redeliver()
+            until = None if budget.minutes is None else began + 60 * budget.minutes
             if deviations is not None:
-                self.exhaust(deviations, budget.seeds or EVERY_RUNS)
+                self.exhaust(deviations, budget.seeds or EVERY_RUNS, until)
             else:
-                until = None if budget.minutes is None else began + 60 * budget.minutes
                 self.search(budget.runs, until, guard=budget.guard, jobs=budget.jobs)
         self.result.seconds = time.monotonic() - began
         self.not_vacuous(reach)
@@ -238,7 +250,7 @@ class _Exploring:
             if run.broken:
                 self._fail(run, f"redelivery, point {self.result.points}")
 
-    def exhaust(self, deviations: int, runs: int) -> None:
+    def exhaust(self, deviations: int, runs: int, until: float | None) -> None:
         """Everything that differs in at most so many decisions."""
         profile = anything(self._portfolio.kinds)
         schedule = "random" if set(self._portfolio.schedules) != {"fifo"} else "fifo"
@@ -251,10 +263,14 @@ class _Exploring:
             last[:] = [run]
             return Lived(run.asked, run.broken)
 
-        searched = every_schedule(live, deviations, runs=runs)
-        self.result.exhausted = searched.exhausted
+        # What a run by a seed would draw. Jitter is none of it: its thousand values are pinned to one.
+        kinds = ["choose", "schedule", *(f"swarm.{kind}" for kind in self._portfolio.kinds)]
+        searched = every_schedule(live, deviations, runs=runs, kinds=kinds, until=until)
+        self.result.searched = searched
         if searched.failures:
-            self._fail(last[0], f"run {searched.runs} of all with {deviations} deviations or less")
+            self._fail(
+                last[0], f"run {searched.runs} of every run with {deviations} deviation(s) at most"
+            )
 
     def _fail(self, run: Run, where: str) -> None:
         """Reduce, keep and tell a failing run."""
@@ -296,9 +312,9 @@ class _Numbered:
 
     def __call__(self, number: int) -> Run:
         plan = self._portfolio.plan(number)
-        self.last = run_once(self._story, plan, self._terms)
-        if self._every and number % self._every == self._every - 1:
-            lives_again(self._story, self.last, self._terms)
+        guarded = self._every and number % self._every == self._every - 1
+        live = lived_twice if guarded else run_once
+        self.last = live(self._story, plan, self._terms)
         return self.last
 
 
@@ -321,15 +337,6 @@ def _one_by_one(
         if until is not None and time.monotonic() >= until:
             break
     return None
-
-
-def _schedules(schedules: Collection[str]) -> tuple[str, ...]:
-    given = (schedules,) if isinstance(schedules, str) else tuple(schedules)
-    if not given or set(given) - set(SCHEDULES):
-        raise SimulationError(
-            f"schedules={schedules!r}: each is one of {', '.join(map(repr, SCHEDULES))}, and there is one."
-        )
-    return given
 
 
 def _told(failure: Failure, run: Run, reduced: reduction.Reduced, where: str) -> str:
@@ -355,13 +362,10 @@ def _told(failure: Failure, run: Run, reduced: reduction.Reduced, where: str) ->
 @contextmanager
 def _quick() -> Iterator[None]:
     """The collector leaves alone what was there before; warnings of each run are not printed."""
-    silence = logging.NullHandler()  # or Python's last resort would print each warning of each run
-    logger = logging.getLogger("queuekit")
-    logger.addHandler(silence)
     gc.collect()
     gc.freeze()
     try:
-        yield
+        with silent():
+            yield
     finally:
         gc.unfreeze()
-        logger.removeHandler(silence)

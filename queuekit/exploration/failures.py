@@ -32,6 +32,7 @@ from typing import Any
 
 from queuekit.exploration.errors import NoSuchFailure
 from queuekit.exploration.living import Breach, Plan, Run, Story, Terms, checkers_of, run_once
+from queuekit.exploration.silence import silent
 from queuekit.exploration.swarm import anything
 from queuekit.simulation import scenario
 from queuekit.simulation.chooser import Deviation
@@ -209,7 +210,8 @@ def replay(kept: Scenario, *, backend: str = "fakeredis", flush: bool = False) -
         invariants=tuple(_loaded(kept, target) for target in options.get("invariants", ())),
         checkers=checkers_of(story),
     )
-    run = relive(kept, story, terms, tell=True)
+    with silent():
+        run = relive(kept, story, terms, tell=True)
     return Replayed(run, str(options.get("expect", {}).get("promise", "")))
 
 

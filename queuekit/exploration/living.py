@@ -179,6 +179,7 @@ class _Living:
         try:
             with simulation:
                 _bound_steps(simulation, terms.steps)
+                simulation.environment.expect_trouble()
                 watch = Watch(simulation)
                 swarm = Swarm(simulation, plan.profile)
                 if plan.choices:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from queuekit.errors import MissingDependencyError
 from queuekit.exploration.failures import in_words
 from queuekit.exploration.living import LIMIT_S, STEPS_PER_RUN, Plan, Run, Story, Terms, run_once
+from queuekit.exploration.silence import silent
 from queuekit.exploration.swarm import anything, checked
 from queuekit.simulation.chooser import Deviation
 
@@ -53,10 +54,11 @@ class Simulated:
             AssertionError: something broke; the message tells the run as a story. What broke decides the
                 class, so that Hypothesis does not take one failure for another when it reduces.
         """
-        run = run_once(self._story, self._plan, self._terms)
-        if run.broken is None:
-            return run
-        told = run_once(self._story, self._plan, self._terms, tell=True)
+        with silent():
+            run = run_once(self._story, self._plan, self._terms)
+            if run.broken is None:
+                return run
+            told = run_once(self._story, self._plan, self._terms, tell=True)
         broken = told.broken or run.broken
         raise _class_of(run.broken.promise)(f"{in_words(broken)}\n\n{told.story}")
 

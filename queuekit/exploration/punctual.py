@@ -22,13 +22,13 @@ class Punctuality:
 
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
-        self._calm_from_ns = 0
+        self.calm_from_ns = 0
+        "From then on workers are not behind any more (of the clock's elapsed time)."
         self._told: set[int] = set()
 
     def disturbed(self) -> None:
         """From now on workers may be late, for a while."""
-        idle_s = self._simulation.environment.idle_wait_s()
-        self._calm_from_ns = self._simulation.clock.elapsed_ns + round((idle_s + CALM_S) * 1e9)
+        self.calm_from_ns = self._simulation.environment.idle_until_ns() + round(CALM_S * 1e9)
 
     def has_lived_well(self, ledger: Ledger, address: str, since_ms: int) -> bool:
         """Whether a worker runs, and all was calm since a moment (of the server's clock).
@@ -36,17 +36,17 @@ class Punctuality:
         What came before it counts, too: a claim that was long on its way brings less of a lease.
         """
         now_ns = self._simulation.clock.elapsed_ns
-        if now_ns - (ledger.now_ms - since_ms) * 1_000_000 < self._calm_from_ns:
+        if now_ns - (ledger.now_ms - since_ms) * 1_000_000 < self.calm_from_ns:
             return False
         process = ledger.workers.get(address)
-        return (process is None or _is_fit(process)) and any(
+        return (process is None or is_fit(process)) and any(
             handle.running and handle.worker.address == address
             for handle in self._simulation.workers()
         )
 
     def look(self, ledger: Ledger, now_ns: int, next_ns: int) -> None:
         """Nothing happens between now and `next_ns`: whoever could start now, and does not, is late."""
-        if now_ns < self._calm_from_ns:
+        if now_ns < self.calm_from_ns or self._simulation.loop.server_down:
             ledger.stalled_ns = None
             return
         since_ns, life = self._startable(ledger, now_ns, next_ns)
@@ -85,7 +85,7 @@ class Punctuality:
             if worker.address not in ledger.workers:
                 continue  # it has not claimed anything yet
             process = ledger.workers[worker.address]
-            if process is not None and not _is_fit(process):
+            if process is not None and not is_fit(process):
                 continue
             session = worker._session
             if session is not None and not session.stopping and worker.has_room():
@@ -93,7 +93,7 @@ class Punctuality:
         return None
 
 
-def _is_fit(process: Process) -> bool:
+def is_fit(process: Process) -> bool:
     """Whether it runs, reaches Redis, and its timers go as the world's do."""
     return not process.stands_still and not process.cut_off and process.clock.rate == 1
 

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from queuekit.exploration.ledger import Ledger
+from queuekit.exploration.punctual import is_fit
 
 if TYPE_CHECKING:
     from queuekit.cron import Schedule
+    from queuekit.simulation.process import Process
     from queuekit.simulation.world import Simulation
 
 GRACE_MS = 1_000
@@ -39,27 +41,66 @@ class Ticking:
         self._simulation = simulation
         self._spans: dict[str, list[Span]] = {}
         self._open: dict[tuple[str, str], Span] = {}
+        self._excused: dict[tuple[str, str], None] = {}
+        "Workers that were disturbed, until all is calm again."
+        self._steps_known: dict[tuple[str, str], int] = {}
+        "How far the server's clock was set when each of them heard of its time."
 
-    def begin(self, ledger: Ledger, worker: str) -> None:
+    def begin(self, ledger: Ledger, worker: str, *, fit: bool) -> None:
         """It has taken up its schedules."""
         self.end(ledger, worker)
-        span = Span(worker, ledger.now_ms)
-        self._spans.setdefault(ledger.root, []).append(span)
-        self._open[ledger.root, worker] = span
+        self.heard(ledger, worker)
+        if fit:
+            self._begin(ledger.root, worker, ledger.now_ms)
+        else:
+            self._excused[ledger.root, worker] = None
+
+    def _begin(self, root: str, worker: str, begin_ms: int) -> None:
+        span = self._open[root, worker] = Span(worker, begin_ms)
+        self._spans.setdefault(root, []).append(span)
 
     def end(self, ledger: Ledger, worker: str) -> None:
         """It is gone, or leaves."""
+        self._excused.pop((ledger.root, worker), None)
         span = self._open.pop((ledger.root, worker), None)
         if span is not None:
             span.end_ms = ledger.now_ms
 
+    def heard(self, ledger: Ledger, worker: str) -> None:
+        """The server has told it the time."""
+        self._steps_known[ledger.root, worker] = self._simulation.loop.server_clock.skew_ns
+
     def disturbed(self, ledgers: list[Ledger]) -> None:
-        """What follows is held against nobody: a worker that cannot reach Redis makes up for it later."""
+        """What follows is held against nobody, until all is calm: what was missed is made up for later."""
         for ledger in ledgers:
             for (root, worker), span in list(self._open.items()):
                 if root == ledger.root:
                     span.end_ms = ledger.now_ms
                     del self._open[root, worker]
+                    self._excused[root, worker] = None
+
+    def forget(self, ledger: Ledger) -> None:
+        """The server has forgotten which ticks were handled: what came before is judged now, or never."""
+        self.disturbed([ledger])
+        self.check(ledger)
+        self._spans.pop(ledger.root, None)
+
+    def calm(self, ledger: Ledger, begin_ms: int) -> None:
+        """From that moment on nobody is behind; so ticks are expected again of whoever is fit."""
+        for root, worker in list(self._excused):
+            known = self._steps_known[root, worker] == self._simulation.loop.server_clock.skew_ns
+            if root == ledger.root and known and self._goes_on(worker, ledger.workers.get(worker)):
+                del self._excused[root, worker]
+                self._begin(root, worker, begin_ms)
+
+    def _goes_on(self, worker: str, process: Process | None) -> bool:
+        if process is not None and not is_fit(process):
+            return False
+        for handle in self._simulation.workers():
+            if handle.running and handle.worker.address == worker:
+                session = handle.worker._session
+                return session is not None and not session.stopping
+        return False
 
     def check(self, ledger: Ledger) -> None:
         """Report ticks that nobody has handled."""

@@ -8,7 +8,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from queuekit import environment
 from queuekit.environment import Environment
+from queuekit.simulation.clock import NS
 from queuekit.simulation.effects import Running
 from queuekit.simulation.process import PROCESS
 from queuekit.simulation.scope import OWN_CLOCK, STATE
@@ -23,6 +25,9 @@ IDLE_WAIT_S = 3600.0
 """How long an idle worker waits: a quiet virtual year costs some thousand looks at the queue, not
 millions. What it has to know earlier wakes it: jobs, moments, and leases that may end."""
 
+TROUBLE_S = 600.0
+"""For so long after a disturbance, and at its beginning, a world that expects trouble lets idle workers look
+as often as in production; after that it is quiet, and a story of a week costs what it did."""
 
 JITTER_STEPS = 1000
 "A jittered delay is one of so many parts of its upper bound."
@@ -36,6 +41,8 @@ class SimulatedEnvironment(Environment):
     def __init__(self, simulation: Simulation) -> None:
         super().__init__()
         self._simulation = simulation
+        self._trouble_expected = False
+        self._idle_until_ns = 0
         self._random = random.Random(f"queuekit ids {simulation.seed}")  # noqa: S311 (replayable)
 
     @property
@@ -55,8 +62,21 @@ class SimulatedEnvironment(Environment):
         # The server says itself when a script arrives (`Wire`); this is for who asks it for the time.
         return str(self._simulation.loop.server_clock.time_ns() // 1_000_000)
 
+    def expect_trouble(self) -> None:
+        """Let idle workers look as often as in production, as long as the world is not calm."""
+        self._trouble_expected = True
+
     def idle_wait_s(self) -> float:
-        return IDLE_WAIT_S
+        loop, now_ns = self._simulation.loop, self._simulation.clock.elapsed_ns
+        trouble = self._trouble_expected and now_ns - loop.disturbed_ns < TROUBLE_S * NS
+        wait_s = environment.IDLE_WAIT_S if trouble else IDLE_WAIT_S
+        self._idle_until_ns = max(self._idle_until_ns, now_ns + round(wait_s * NS))
+        return wait_s
+
+    def idle_until_ns(self) -> int:
+        """When all have looked again that are idle now (of the clock's elapsed time)."""
+        now_ns = self._simulation.clock.elapsed_ns
+        return max(self._idle_until_ns, now_ns + round(self.idle_wait_s() * NS))
 
     def new_id(self) -> str:
         return f"{self._random.getrandbits(64):016x}"

@@ -291,8 +291,7 @@ class Faults:
         self.struck.append((strike, told))
         loop = self._simulation.loop
         loop.trace.fault(loop.now_us(), told, strike.where)
-        if loop.tap is not None:
-            loop.tap.disturbed(told)
+        loop.disturbed(told)
 
     def _strike_process(self, kind: str, arguments: Mapping[str, Any], process: Process) -> None:
         handle = self._handle_of(process)

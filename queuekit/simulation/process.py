@@ -105,6 +105,7 @@ class Process:
         self.alive = False
         self.stands_still = True
         self._put_off.clear()
+        self.loop.disturbed_ns = self.loop.clock.elapsed_ns
         if self.loop.tap is not None:
             self.loop.tap.killed(self)
         self._timers = self.loop.take_timers(self)
@@ -218,8 +219,7 @@ class Process:
             await future
 
     def _disturbed(self, how: str) -> None:
-        if self.loop.tap is not None:
-            self.loop.tap.disturbed(f"{self.id} is {how}")
+        self.loop.disturbed(f"{self.id} is {how}")
 
     async def die(self) -> NoReturn:
         """Kill the process from within: nothing behind this is ever executed."""

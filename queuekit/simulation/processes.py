@@ -228,8 +228,7 @@ class SimulatedProcess:
         return loop.call_later(seconds, function, context=loop.server_context())
 
     def _disturbed(self, how: str) -> None:
-        if self._simulation.loop.tap is not None:
-            self._simulation.loop.tap.disturbed(f"{self.id} {how}")
+        self._simulation.loop.disturbed(f"{self.id} {how}")
 
     def __repr__(self) -> str:
         state = "paused" if self.paused else "alive" if self.alive else "dead"

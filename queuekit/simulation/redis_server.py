@@ -39,6 +39,7 @@ class SimulatedServer:
         if loop.server_down:
             loop.server_down = False
             self._network.flush_scripts()
+            self._disturbed("the server is up again")
 
     def outage(self, seconds: float) -> None:
         """Be away for so long."""
@@ -68,9 +69,10 @@ class SimulatedServer:
         self._reset_connections()
         if data != "kept":
             self._network.load(self._checkpoint if data == "stale" else None)
-            tap = self._simulation.loop.tap
-            if tap is not None:
-                tap.data_changed(data)
+            loop = self._simulation.loop
+            loop.disturbed_ns = loop.clock.elapsed_ns
+            if loop.tap is not None:
+                loop.tap.data_changed(data)
         self._simulation.loop.server_down = False
         self._network.flush_scripts()
 
@@ -98,9 +100,7 @@ class SimulatedServer:
         loop.call_later(seconds, function, context=loop.server_context())
 
     def _disturbed(self, what: str) -> None:
-        tap = self._simulation.loop.tap
-        if tap is not None:
-            tap.disturbed(what)
+        self._simulation.loop.disturbed(what)
 
     @property
     def _network(self) -> Network:

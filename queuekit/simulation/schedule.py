@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 from queuekit.simulation.chooser import Chooser
@@ -129,6 +129,20 @@ def schedule_of(
     raise SimulationError(
         f"schedule={name!r} is unknown; it is one of {', '.join(map(repr, SCHEDULES))}."
     )
+
+
+def schedules_of(given: Collection[str]) -> tuple[str, ...]:
+    """The names of some schedules, or of one.
+
+    Raises:
+        SimulationError: there is none of that name, or no name.
+    """
+    names = (given,) if isinstance(given, str) else tuple(given)
+    if not names or set(names) - set(SCHEDULES):
+        raise SimulationError(
+            f"schedules={given!r}: each is one of {', '.join(map(repr, SCHEDULES))}, and there is one."
+        )
+    return names
 
 
 def actor_of(handle: asyncio.Handle) -> str | None:

@@ -66,9 +66,17 @@ class ObservedLoop(asyncio.BaseEventLoop):
         "Told of each step of a task."
         self.watch: Watch | None = None
         "Asked at each hop and moment what becomes of it."
+        self.disturbed_ns = clock.elapsed_ns
+        "When somebody last meddled with it, or when it began."
         self.server_clock = OwnClock(self.clock)
         "The clock that decides: scripts are told its time when they arrive."
         self._world_began_ns = clock.elapsed_ns
+
+    def disturbed(self, what: str) -> None:
+        """Somebody has meddled with the network, the server, a clock or a process."""
+        self.disturbed_ns = self.clock.elapsed_ns
+        if self.tap is not None:
+            self.tap.disturbed(what)
 
     def now_us(self) -> int:
         return (self.clock.elapsed_ns - self._world_began_ns) // 1000

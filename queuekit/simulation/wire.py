@@ -280,8 +280,8 @@ class Wire(asyncio.Transport):
 
     def cut(self, error: Exception | None = None) -> None:
         """The network drops the connection: the client sees it reset."""
-        if self._hop is not None and (tap := self._tap) is not None:
-            tap.disturbed("a connection was reset")
+        if self._hop is not None:
+            self._loop.disturbed("a connection was reset")  # type: ignore[attr-defined]  # as above
         self._close(error or ConnectionResetError("the simulated connection was reset"))
 
     def is_closing(self) -> bool:

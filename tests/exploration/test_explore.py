@@ -311,6 +311,12 @@ def test_all_that_differs_in_one_decision_is_seen():
     explored = explore(charged, faults=["lose_reply"], **options)
     assert explored.exhausted
     assert 5 < explored.runs < 100
+    assert str(explored).startswith("every run that differs in at most one place: ")
+    assert str(explored).endswith("; nothing is broken")
+    options["deviations"] = 2
+    explored = explore(charged, faults=["lose_reply"], **options)
+    assert explored.exhausted  # although two strikes bring pauses with jitter, which is none of it
+    options["deviations"] = 1
     assert not explore(charged, faults=["lose_reply"], seeds=3, **options).exhausted
     failure = failure_of(charged_once, deviations=1, faults=["kill"], kept=None).failure
     assert len(failure.tape) == 1

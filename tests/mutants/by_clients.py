@@ -194,10 +194,11 @@ async def records(simulation):
         try:
             await insist(told.update, progress=0.25, meta={"from": "outside"})
         except JobStateError:
-            assert not calm(simulation), f"{told} has ended too early"
+            assert not calm(simulation), "a job that runs cannot be updated"
         else:
             told = await seen(queue, "told")
-            assert (told.progress, told.meta) == (0.25, {"from": "outside"})
+            said = {"from": "outside"}
+            assert not calm(simulation) or (told.progress, told.meta) == (0.25, said)
         if calm(simulation):
             short = await seen(queue, "short")
             assert short.result == 1

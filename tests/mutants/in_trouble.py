@@ -203,7 +203,7 @@ async def deaf(simulation):
         try:
             await insist(job.abort, "no more")
         except JobStateError:
-            assert not calm(simulation)
+            assert not calm(simulation), "a job that runs cannot be aborted"
             return
         [job] = await ended(queue, "a")
         assert job.status is Status.ABORTED, job
