@@ -146,8 +146,7 @@ def explore(
     Runs that failed before and were kept come first of all.
 
     Args:
-        story: an async function of a simulation, which starts workers and enqueues jobs. What it gives
-            back, if that can be called, is called in the end.
+        story: an async function of a simulation, which starts workers and enqueues jobs.
         seeds: how many runs from `first_seed` on (default 100, or without end under `minutes`).
         minutes: how long, of real time.
         backend: as for a `Simulation`.
