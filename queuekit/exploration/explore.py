@@ -162,8 +162,7 @@ def explore(
         kept: the folder of failures; None keeps none.
         redeliver: kill the worker at each point of the boring run too, each point once.
         deviations: instead of seeds, every run that differs from the boring one in at most so many
-            decisions (in one process, up to `seeds` runs, 10,000 by default); `exhausted`, and the
-            exploration's text, tell whether these were all.
+            decisions, up to `seeds` runs (10,000); `exhausted` tells whether these were all.
         check: whether P1 to P8 are checked.
 
     Raises:
