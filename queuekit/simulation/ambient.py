@@ -17,6 +17,7 @@ from queuekit.simulation.scope import OWN_CLOCK, STATE
 
 if TYPE_CHECKING:
     from queuekit.job import Job
+    from queuekit.simulation.loop import SimulatedLoop
     from queuekit.simulation.world import Simulation
 
 T = TypeVar("T")
@@ -44,6 +45,11 @@ class SimulatedEnvironment(Environment):
         self._trouble_expected = False
         self._idle_until_ns = 0
         self._random = random.Random(f"queuekit ids {simulation.seed}")  # noqa: S311 (replayable)
+
+    @property
+    def loop(self) -> SimulatedLoop:
+        """The world's."""
+        return self._simulation.loop
 
     @property
     def process(self) -> str:

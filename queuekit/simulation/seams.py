@@ -140,6 +140,17 @@ class ObservedLoop(asyncio.BaseEventLoop):
         """
         self.call_soon(self._arrive, hop, deliver, traced, context=context)
 
+    def hop_now(
+        self,
+        hop: Hop,
+        deliver: Callable[[], None],
+        *,
+        traced: bool = True,
+        context: Context | None = None,
+    ) -> None:
+        """The same for whoever holds the loop and waits: it arrives before this returns."""
+        (context or copy_context()).copy().run(self._arrive, hop, deliver, traced)
+
     def in_no_process(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call a function as the test itself would, whoever asks for it."""
         return self.server_context().run(function, *arguments)

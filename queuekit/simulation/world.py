@@ -185,10 +185,11 @@ class Simulation(Passing):
         unwound = {task for process in dead for task in process.tasks()}
         for _ in range(CANCEL_ROUNDS):
             tasks = [task for task in asyncio.all_tasks(loop) - unwound if not task.done()]
+            if not tasks:
+                break
             for task in sorted(tasks, key=lambda task: task.get_name()):
                 task.cancel()
-            if tasks:
-                loop.run_until_complete(asyncio.wait(tasks, timeout=60))
+            loop.run_until_complete(asyncio.wait(tasks, timeout=60))
         loop.run_until_complete(close_all({process.id for process in dead}))
         for process in loop.processes:
             process.exit()

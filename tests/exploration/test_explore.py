@@ -58,6 +58,30 @@ def test_a_defect_that_needs_a_killed_worker_is_found(plant):
     assert failure_of(sound, kept=None).failure.promise == "P1"
 
 
+async def asks_for_ever(simulation):
+    async def polls():
+        while True:  # noqa: ASYNC110 (it is the defect)
+            await asyncio.sleep(0.001)
+
+    simulation.process("poller", polls)
+
+
+async def waits_for_a_poller(simulation):
+    simulation.worker([ship])
+    await asks_for_ever(simulation)
+    await simulation.queue.enqueue("ship", order=42)
+    await asyncio.sleep(1_000_000)
+
+
+def test_a_run_that_asks_again_and_again_with_a_little_wait_is_ended_by_its_steps(tmp_path):
+    failure = failure_of(waits_for_a_poller, seeds=1, steps=5_000, kept=tmp_path).failure
+    assert failure.promise == "livelock"
+    assert "more than 5,000 steps" in failure.what
+    assert "steps=" in failure.what
+    (kept,) = tmp_path.glob("*.toml")
+    assert "steps = 5000" in kept.read_text()
+
+
 def test_redelivery_at_each_point_finds_it_and_says_by_which_point(tmp_path):
     """No chance is in it: the worker is killed once at each place of the boring run."""
     error = failure_of(charged, redeliver=True, seeds=1, once=["charged"], kept=tmp_path)

@@ -22,7 +22,12 @@ SEEDS = int(os.environ.get("QUEUEKIT_SEEDS", "0"))
 "Of each story; 0 are those below."
 
 SHORT = {
-    "killers": [0, 1, 2, 4],  # 4 once was another run on the embedded Redis, which wrote +OK as $2 OK
+    "killers": [
+        0,
+        1,
+        2,
+        4,
+    ],  # 4 once was another run on the embedded Redis, which wrote +OK as $2 OK
     "hung": [1, 2, 3],
     "outage": [1, 2],
     "handover": [2, 5],
