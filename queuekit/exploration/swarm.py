@@ -196,7 +196,7 @@ class Swarm:
     def _asked(
         self, process: Process, place: str, when: str
     ) -> tuple[str, Mapping[str, Any]] | None:
-        """Which kind strikes here. All that may are asked, so that no answer decides whether another one counts.
+        """Which kind strikes here. All that may are asked: no answer decides whether another one counts.
 
         One that may not any more is not asked: what the tape holds strikes when the tape is lived again.
         """
