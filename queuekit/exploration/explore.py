@@ -16,7 +16,16 @@ from queuekit.exploration.errors import ExplorationFailed, Vacuous
 from queuekit.exploration.exhaustive import EVERY_RUNS, Lived, Searched, every_schedule, seen
 from queuekit.exploration.failures import KEPT, Failure, Kept, in_words, relive
 from queuekit.exploration.guard import lived_twice
-from queuekit.exploration.living import LIMIT_S, Plan, Run, Story, Terms, checkers_of, run_once
+from queuekit.exploration.living import (
+    LIMIT_S,
+    STEPS_PER_RUN,
+    Plan,
+    Run,
+    Story,
+    Terms,
+    checkers_of,
+    run_once,
+)
 from queuekit.exploration.silence import silent
 from queuekit.exploration.swarm import anything, checked, drawn
 from queuekit.simulation.chooser import Deviation
@@ -122,6 +131,7 @@ def explore(
     once: Collection[str] = (),
     reach: Collection[str] = (),
     limit: float = LIMIT_S,
+    steps: int = STEPS_PER_RUN,
     guard: float = GUARD,
     jobs: int = 1,
     kept: str | Path | None = KEPT,
@@ -136,11 +146,9 @@ def explore(
     Runs that failed before and were kept come first of all.
 
     Args:
-        story: an async function of a simulation, which starts workers and enqueues jobs. What it gives
-            back, if that can be called, is called in the end.
-        seeds: how many runs (default 100, or without end under `minutes`).
+        story: an async function of a simulation, which starts workers and enqueues jobs.
+        seeds: how many runs from `first_seed` on (default 100, or without end under `minutes`).
         minutes: how long, of real time.
-        first_seed: of the first run.
         backend: as for a `Simulation`.
         faults: kinds of misfortune (default: all that a queue must live through; `()` is none).
         schedules: of "fifo", "random" and "pct", by turns.
@@ -148,7 +156,7 @@ def explore(
         checkers: called with the simulation after each run, beside `story.checkers`; each gives what broke.
         once: names of effects that must not happen twice with the same details.
         reach: labels of which each must be reached in some run.
-        limit: virtual seconds after the end of all misfortune.
+        limit, steps: virtual seconds after all misfortune, and steps of the loop in all, that a run may take.
         guard: the share of runs that are lived twice and must be the same.
         jobs: processes that share the runs; the result is that of one.
         kept: the folder of failures; None keeps none.
@@ -164,7 +172,7 @@ def explore(
         NotRepeatable, SimulationError: a run lived twice was not the same; an argument makes no sense.
     """
     checks = checkers_of(story, checkers)
-    terms = Terms(backend, limit, tuple(invariants), checks, tuple(once), check)
+    terms = Terms(backend, limit, tuple(invariants), checks, tuple(once), check, steps=steps)
     portfolio = Portfolio(schedules_of(schedules), checked(faults), first_seed)
     budget = Budget(seeds, minutes, guard, jobs)
     return _Exploring(story, terms, portfolio, kept).explored(budget, redeliver, deviations, reach)

@@ -38,6 +38,10 @@ LIMIT_S = 3600.0
 STEPS_PER_INSTANT = 50_000
 "More than this without time moving are a livelock: a quarter of what a test by hand may take."
 
+STEPS_PER_RUN = 200_000
+"""More than this in one run are a livelock, too: what asks again and again with a little wait between would
+keep a run busy for its whole hour. Our own stories, with some fifty jobs, take up to 5,000."""
+
 UNHEALED_S = 300.0
 "Virtual seconds for which misfortune goes on after the story has been told, if jobs are left then."
 
@@ -75,6 +79,7 @@ class Terms:
     once: tuple[str, ...] = ()
     check: bool = True
     flush: bool = False
+    steps: int = STEPS_PER_RUN
 
 
 @dataclass(frozen=True)
@@ -173,6 +178,7 @@ class _Living:
             simulation.chooser.asked = run.asked
         try:
             with simulation:
+                _bound_steps(simulation, terms.steps)
                 simulation.environment.expect_trouble()
                 watch = Watch(simulation)
                 swarm = Swarm(simulation, plan.profile)
@@ -217,6 +223,8 @@ class _Living:
         except tuple(kind for kind, _ in _STANDSTILLS) as error:
             name = next(name for kind, name in _STANDSTILLS if isinstance(error, kind))
             self._broken(simulation, name, str(error))
+            if name == "livelock":
+                simulation.loop.fatal = None  # told; those who are left may take leave
         except Exception as error:  # of the story: jobs are not concerned, the run is judged by it
             if _explained(simulation, error):
                 self._run.excused = f"{type(error).__name__}: {error}"
@@ -291,6 +299,20 @@ class _Living:
 
     def _broken(self, simulation: Simulation, promise: str, what: str, job: str = "") -> None:
         self._run.breaches.append(Breach(promise, what, _now_s(simulation), job))
+
+
+def _bound_steps(simulation: Simulation, most: int) -> None:
+    loop = simulation.loop
+
+    def look(elapsed_ns: int) -> None:
+        del elapsed_ns
+        if loop.steps_taken > most and loop.fatal is None:
+            loop.fatal = SimulationLivelock(
+                f"a run took more than {most:,} steps, in {loop.time():g} s.\n{diagnosis.idle(simulation)}\n"
+                "  Something asks again and again; or, if there is that much to do, raise the limit: steps=."
+            )
+
+    loop.at_instants_end.append(look)
 
 
 def _unfinished(simulation: Simulation, watch: Watch, end_ms: int) -> list[str]:

@@ -58,6 +58,8 @@ class TurningLoop(ObservedLoop):
         self._timers = Timers()
         self._settling: list[tuple[int, int, asyncio.Future[None]]] = []
         self._born = 0
+        self.steps_taken = 0
+        "In the instants that are over."
         self._instant_steps = 0
         self._turning: Counter[str] = Counter()
         self._wait_began_ns = 0
@@ -212,6 +214,7 @@ class TurningLoop(ObservedLoop):
                 for look in self.at_instants_end:
                     look(elapsed_ns)
             self.clock.move_to(elapsed_ns)
+            self.steps_taken += self._instant_steps
             self._instant_steps = 0
             if self._turning:
                 self._turning.clear()
