@@ -173,7 +173,7 @@ class Swarm:
         self._strikes = profile.strikes
         self._losses = profile.losses
         self.leaving = 0
-        "Workers that were told to end, and are to be started again."
+        "Workers, and processes that restart, that were told to end and are to be started again."
         if self._kinds:
             self._chooser.draw([f"swarm.{name}" for name, _, _ in self._kinds])
             simulation.faults.by_chance = self._at_hop
@@ -203,7 +203,9 @@ class Swarm:
                 continue
             n = len(kind.arguments) + 1
             value = self._chooser.pick(f"swarm.{name}:{place}", n, rate, quiet=True)
-            if value and found is None and not (kind.loses and self._losses <= 0):
+            if value and kind.loses and self._losses <= 0:
+                self._chooser.take_back()  # a replay has no bound
+            elif value and found is None:
                 found = (name, kind, value)
         if found is None:
             return None
@@ -216,8 +218,8 @@ class Swarm:
 
     def _again_soon(self, process: Process) -> None:
         """Who is told to end is started again when it has, as a deploy does."""
-        handle = next((h for h in self._simulation.workers() if h.process is process), None)
-        if handle is None:
+        handle = next((h for h in self._simulation.processes() if h.process is process), None)
+        if handle is None or not handle.restarts:
             return
         loop = self._simulation.loop
         self.leaving += 1
