@@ -34,7 +34,7 @@ SOURCES := queuekit pytest_plugin tests scenarios benchmarks docs conftest.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test quick lint format types model sweep chaos cron-years mutants explore
+.PHONY: help demo test quick lint format types model sweep same-traces chaos cron-years mutants explore
 .PHONY: test-servers test-arq test-redis-lowest test-versions bench dist constraints clean
 
 help: ## this list
@@ -58,6 +58,9 @@ model: $(READY) ## the store's scripts against a plain model, 200,000 random ste
 
 sweep: $(READY) ## kill, hang and cut off a worker at every single step (some minutes)
 	QUEUEKIT_SWEEP=full $(BIN)/python -m pytest tests/worker/test_crash_points.py $(PYTEST_ARGS)
+
+same-traces: $(READY) ## thirty seeds of each story on the embedded Redis and on every server there is
+	QUEUEKIT_SEEDS=30 $(BIN)/python -m pytest -q tests/exploration/test_servers.py $(PYTEST_ARGS)
 
 lint: $(READY) ## style, formatting, floors
 	$(BIN)/ruff check $(wildcard $(SOURCES))

@@ -92,10 +92,6 @@ class Chooser:
             self.on_draw(site, n, value)
         return value
 
-    def take_back(self) -> None:
-        """The latest decision came to nothing, though it was not boring: no replay is to take it."""
-        self.tape.pop()
-
     def _decide(self, site: str, nth: int, n: int, chance: float | None) -> int:
         if self._given is not None:
             place = (site, nth)

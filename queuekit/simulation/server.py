@@ -44,7 +44,7 @@ from fakeredis._command_args_parsing import Timeout
 from fakeredis._commands import Signature
 from fakeredis._core import CommandItem
 from fakeredis._core._database import Database
-from fakeredis._helpers import NoResponse, SimpleError, casematch
+from fakeredis._helpers import NoResponse, SimpleError, SimpleString, casematch
 from fakeredis.model import XStream, ZSet
 
 from queuekit.simulation.commands import LEAVES, VERSION, CommandRunner, Lua, PlainDatabase
@@ -235,15 +235,15 @@ class Connection(CommandRunner):
         return error
 
     def _decode_result(self, result: Any) -> Any:
-        self._answer = super()._decode_result(result)
+        if isinstance(result, SimpleString):
+            self._answer = _Status(result.value)
+        else:
+            self._answer = super()._decode_result(result)
         return self._answer
 
     def put_response(self, msg: Any) -> None:
         protocol = self._client_info.protocol_version
-        if isinstance(msg, SimpleError):
-            data = encode_error(msg.value)
-        else:
-            data = encode_reply(msg, protocol, nested=type(msg) is bytes)
+        data = _encoded(msg, protocol)
         if protocol == 3 and isinstance(msg, list) and msg is not self._answer:
             data = b">" + data[1:]
         data, value = in_order(self._name, (data, _plain(msg, data)))
@@ -379,9 +379,27 @@ def _awaited(fields: list[bytes]) -> list[bytes]:
     return fields[1:2]
 
 
+class _Status(bytes):
+    """A status, which is no bulk string.
+
+    Who reads one reads once; a string takes two reads, and the connection may end between them.
+    """
+
+    __slots__ = ()
+
+
+def _encoded(value: Any, protocol: int) -> bytes:
+    """A reply as a real server writes it: fakeredis writes all strings in one way, at the top or below."""
+    if type(value) is list and any(type(each) in (_Status, list) for each in value):
+        return b"*%d\r\n%b" % (len(value), b"".join(_encoded(each, protocol) for each in value))
+    if isinstance(value, SimpleError):
+        return encode_error(value.value)
+    return encode_reply(value, protocol, nested=type(value) is not _Status)
+
+
 def _plain(value: Any, data: bytes) -> Any:
     """What a reply means to whoever reads its bytes, as the trace of a real server shows it."""
-    if type(value) in LEAVES:
+    if type(value) in LEAVES or type(value) is _Status:
         return value
     if type(value) is list and all(type(item) in LEAVES for item in value):
         return value

@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,10 @@ def failure_of(story, **options):
     return caught.value
 
 
-def test_a_task_that_charges_twice_is_found_reduced_and_told(tmp_path):
-    error = failure_of(charged_once, kept=tmp_path)
+def test_a_task_that_charges_twice_is_found_reduced_and_told(tmp_path, backend):
+    error = failure_of(charged_once, kept=tmp_path, backend=backend)
     failure = error.failure
+    assert failure.token == charged_once_token()  # the same run, on whatever server
     assert failure.promise.startswith("story:AssertionError:shop.py:")
     assert len(failure.tape) == 1
     assert "FAULT" in failure.story
@@ -37,9 +39,14 @@ def test_a_task_that_charges_twice_is_found_reduced_and_told(tmp_path):
     assert f"token {failure.token}" in str(error)
 
 
-def test_a_defect_of_the_queue_is_found_by_the_promise_that_it_breaks(plant):
+@cache
+def charged_once_token():
+    return failure_of(charged_once, kept=None).failure.token
+
+
+def test_a_defect_of_the_queue_is_found_by_the_promise_that_it_breaks(plant, backend):
     plant("jobs[#jobs + 1] = { key, tonumber(state[16]), call_record(key), state }", "")
-    failure = failure_of(sound, kept=None).failure
+    failure = failure_of(sound, kept=None, backend=backend).failure
     assert failure.promise == "P1"
     assert "that claim's second answer leaves it out" in failure.what
     assert len(failure.tape) == 1
@@ -84,17 +91,17 @@ def test_redelivery_at_each_point_finds_it_and_says_by_which_point(tmp_path):
     assert "redelivery, point" in str(error)
 
 
-def test_redelivery_lives_through_every_point_of_a_sound_story():
-    explored = explore(sound, redeliver=True, seeds=1, kept=None)
+def test_redelivery_lives_through_every_point_of_a_sound_story(backend):
+    explored = explore(sound, redeliver=True, seeds=1, kept=None, backend=backend)
     assert explored.points > 20
     assert explored.runs == explored.points + 2
     assert explored.reached["a killed process held a job"] > 3
 
 
-def replay(folder, token):
+def replay(folder, token, *options):
     root = Path(__file__).parents[2]
     return subprocess.run(
-        [sys.executable, "-m", "queuekit", "replay", token],
+        [sys.executable, "-m", "queuekit", "replay", token, *options],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(root)},
         capture_output=True,
@@ -110,6 +117,8 @@ def test_a_command_replays_a_failure_by_its_token(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert failure.story in done.stdout
     assert "effect:charged is broken" in done.stdout
+    on_a_real_server = replay(tmp_path, failure.token, "--backend", "server")
+    assert (on_a_real_server.returncode, on_a_real_server.stdout) == (0, done.stdout)
     path = kept / f"{failure.token}.toml"
     path.write_text(path.read_text("utf-8").replace("effect:charged", "P1"), "utf-8")
     other = replay(tmp_path, failure.token)
@@ -179,9 +188,9 @@ def test_processes_share_the_runs_and_find_the_failure_of_one_process():
     assert shared == alone
 
 
-def test_processes_count_what_one_process_counts():
+def test_processes_count_what_one_process_counts(backend):
     alone = explore(sound, seeds=24, kept=None, guard=0)
-    shared = explore(sound, seeds=24, kept=None, guard=0, jobs=2)
+    shared = explore(sound, seeds=24, kept=None, guard=0, jobs=2, backend=backend)
     assert shared.runs == alone.runs == 24
     assert shared.reached == alone.reached
     assert shared.runs_of_jobs == alone.runs_of_jobs
@@ -306,8 +315,8 @@ def test_arguments_that_make_no_sense_are_refused():
         explore(sound, seeds=0)
 
 
-def test_all_that_differs_in_one_decision_is_seen():
-    options = {"deviations": 1, "schedules": ["fifo"], "kept": None}
+def test_all_that_differs_in_one_decision_is_seen(backend):
+    options = {"deviations": 1, "schedules": ["fifo"], "kept": None, "backend": backend}
     explored = explore(charged, faults=["lose_reply"], **options)
     assert explored.exhausted
     assert 5 < explored.runs < 100
