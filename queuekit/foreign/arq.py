@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 JOB, IN_PROGRESS, RETRY, RESULT = b"arq:job:", b"arq:in-progress:", b"arq:retry:", b"arq:result:"
 "How arq's keys begin; the id of the job follows."
 
-GRACE_MS = 10_000
+BEYOND_TIMEOUT_MS = 10_000
 "arq keeps a job in progress for so much longer than it lets any function run."
 
 
@@ -181,7 +181,7 @@ class ArqQueue(Following):
                 f"it runs twice at once: {first.process} runs it since {first.began_s:g} s "
                 f"(attempt {first.attempt}), and {process} begins (attempt {attempt})",
             )
-        ends_ms = self.now_ms() + life.held_ms - GRACE_MS
+        ends_ms = self.now_ms() + life.held_ms - BEYOND_TIMEOUT_MS
         life.runs.append(_Run(process, attempt, self.elapsed_s(), ends_ms))
         life.count += 1
         self.tell(key, f"begun by {process}, attempt {attempt}")
