@@ -212,7 +212,7 @@ class ObservedLoop(asyncio.BaseEventLoop):
             self.call_soon(arrive, context=context)
 
     def _deliver(self, hop: Hop, deliver: Callable[[], None], traced: bool) -> None:
-        if traced:
+        if traced and self.trace.keeps:
             self.trace.hop(self.now_us(), hop.connection, hop.direction, hop.words)
         if hop.direction == "reply":
             deliver()

@@ -48,7 +48,7 @@ from fakeredis._helpers import NoResponse, SimpleError, SimpleString, casematch
 from fakeredis.model import XStream, ZSet
 
 from queuekit.simulation.commands import LEAVES, VERSION, CommandRunner, Lua, PlainDatabase
-from queuekit.simulation.resp import Splitter, encode_error, in_order
+from queuekit.simulation.resp import Error, Splitter, encode_error, in_order
 from queuekit.simulation.wire import HANDSHAKES, Wire
 
 _BLMOVE = Signature("blmove", "blmove", cast("Any", (bytes, bytes, bytes, bytes, Timeout)))
@@ -399,11 +399,16 @@ def _encoded(value: Any, protocol: int) -> bytes:
 
 def _plain(value: Any, data: bytes) -> Any:
     """What a reply means to whoever reads its bytes, as the trace of a real server shows it."""
-    if type(value) in LEAVES or type(value) is _Status:
-        return value
-    if type(value) is list and all(type(item) in LEAVES for item in value):
+    if isinstance(value, SimpleError):
+        return Error(" ".join(value.value.splitlines()))
+    if type(value) is _Status or _is_read_as_it_is(value):
         return value
     return Splitter().replies(data)[0]
+
+
+def _is_read_as_it_is(value: Any) -> bool:
+    kind = type(value)
+    return kind in LEAVES or (kind is list and all(map(_is_read_as_it_is, value)))
 
 
 def _move(
