@@ -169,9 +169,7 @@ class Simulation(Passing):
         """End what the world still runs. Its own clean-up may run, in virtual time."""
         assert self._loop is not None
         loop = self._loop
-        loop.trace = (
-            Trace()
-        )  # the world's own trace ends here: how it is taken down is not part of it
+        loop.trace = Trace(keeps=False)  # how the world is taken down is no part of its own
         loop.release_all()
         loop.take_steps_by(None)
         if isinstance(loop.fatal, ServersDisagree):

@@ -181,6 +181,16 @@ else:
     _DRIVER = {"driver_info": DriverInfo()}
 
 
+class _Never(Retry):
+    """No second try. One object for all: a copy for each connection takes as long as all else of one."""
+
+    def __deepcopy__(self, memo: object) -> _Never:
+        return self
+
+
+_NEVER = _Never(NoBackoff(), 0)
+
+
 def _check_time_outs(given: dict[str, Any]) -> None:
     """Raises InvalidOptionError for one that is no number of seconds."""
     for name in ("socket_timeout", "socket_connect_timeout"):
@@ -202,7 +212,7 @@ def connection_options(given: dict[str, Any], *, keepalive: bool) -> dict[str, A
         "socket_connect_timeout": SOCKET_TIMEOUT_S,
         **given,
         # What is sent again is decided by us, where a script answers "already done".
-        "retry": Retry(NoBackoff(), 0),
+        "retry": _NEVER,
         "health_check_interval": 0,
         # Replies are read as they come in version 2 of the protocol, as bytes.
         "protocol": 2,
