@@ -303,10 +303,11 @@ class _Living:
 
 def _bound_steps(simulation: Simulation, most: int) -> None:
     loop = simulation.loop
+    told: list[int] = []
 
     def look(elapsed_ns: int) -> None:
-        del elapsed_ns
-        if loop.steps_taken > most and loop.fatal is None:
+        if loop.steps_taken > most and not told:
+            told.append(elapsed_ns)
             loop.fatal = SimulationLivelock(
                 f"a run took more than {most:,} steps, in {loop.time():g} s.\n{diagnosis.idle(simulation)}\n"
                 "  Something asks again and again; or, if there is that much to do, raise the limit: steps=."
