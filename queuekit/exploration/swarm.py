@@ -202,8 +202,11 @@ class Swarm:
             if not getattr(kind, when):
                 continue
             n = len(kind.arguments) + 1
-            value = self._chooser.pick(f"swarm.{name}:{place}", n, rate, quiet=True)
-            if value and found is None and not (kind.loses and self._losses <= 0):
+            # What may not strike is not drawn: a tape would have it, and its replay knows no bounds.
+            spent = found is not None or (kind.loses and self._losses <= 0)
+            chance = 0.0 if spent else rate
+            value = self._chooser.pick(f"swarm.{name}:{place}", n, chance, quiet=True)
+            if value and found is None:
                 found = (name, kind, value)
         if found is None:
             return None
