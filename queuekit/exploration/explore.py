@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from queuekit.exploration import parallel, reduction
+from queuekit.exploration.arguments import names
 from queuekit.exploration.errors import ExplorationFailed, Vacuous
 from queuekit.exploration.exhaustive import EVERY_RUNS, Lived, Searched, every_schedule, seen
 from queuekit.exploration.failures import KEPT, Failure, Kept, in_words, relive
@@ -49,6 +50,8 @@ class Exploration:
     failures: list[Failure] = field(default_factory=list)
     reached: Counter[str] = field(default_factory=Counter)
     "How often each label was reached, in all runs together."
+    effects: Counter[str] = field(default_factory=Counter)
+    "How often each effect happened, likewise."
     searched: Searched | None = None
     "What was seen within `deviations`, if that was asked for."
     seconds: float = 0.0
@@ -74,9 +77,18 @@ class Exploration:
         """Count a run in."""
         self.runs += 1
         self.reached += run.reached
+        self.effects += run.effects
         self.runs_of_jobs += run.runs_of_jobs
         if run.excused:
             self.excused[run.excused.partition(":")[0]] += 1
+
+    def add(self, part: Exploration) -> None:
+        """Count in what another process has lived through."""
+        self.runs += part.runs
+        self.reached += part.reached
+        self.effects += part.effects
+        self.runs_of_jobs += part.runs_of_jobs
+        self.excused += part.excused
 
 
 class Portfolio(NamedTuple):
@@ -169,11 +181,12 @@ def explore(
     Raises:
         ExplorationFailed: a run broke something. It is an AssertionError, with the reduced run as a story
             and the command that replays it.
-        Vacuous: no job ever ran, or a label of `reach` was never reached.
+        Vacuous: no job ever ran, or a label of `reach`, or an effect of `once`, never came.
         NotRepeatable, SimulationError: a run lived twice was not the same; an argument makes no sense.
     """
     checks = checkers_of(story, checkers)
-    terms = Terms(backend, limit, tuple(invariants), checks, tuple(once), check, steps=steps)
+    once, reach = names(once, "once"), names(reach, "reach")
+    terms = Terms(backend, limit, tuple(invariants), checks, once, check, steps=steps)
     portfolio = Portfolio(schedules_of(schedules), checked(faults), first_seed)
     budget = Budget(seeds, minutes, guard, jobs)
     return _Exploring(story, terms, portfolio, kept).explored(budget, redeliver, deviations, reach)
@@ -283,8 +296,8 @@ class _Exploring:
 
     def not_vacuous(self, reach: Collection[str]) -> None:
         """Raises Vacuous if nothing was proven."""
-        wanted = (reach,) if isinstance(reach, str) else tuple(reach)
-        missing = [label for label in wanted if not self.result.reached[label]]
+        missing = [label for label in reach if not self.result.reached[label]]
+        never = [name for name in self._terms.once if not self.result.effects[name]]
         runs = self.result.runs
         if missing:
             seen = [f"{label} ({n})" for label, n in self.result.reached.most_common()]
@@ -293,6 +306,13 @@ class _Exploring:
                 f"  Reached were: {', '.join(seen) or 'no labels'}.\n"
                 "  A promise about what never happened is not tested: more seeds, other faults, or a story"
                 " that brings it about."
+            )
+        if never:
+            seen = [f"{name} ({n})" for name, n in self.result.effects.most_common()]
+            raise Vacuous(
+                f"in {runs} run(s) no effect {', '.join(map(repr, never))} of once= ever happened.\n"
+                f"  Effects were: {', '.join(seen) or 'none'}.\n"
+                "  What never happens cannot happen twice: mend the name, or bring it about."
             )
         if not self.result.runs_of_jobs and not self._terms.checkers:
             raise Vacuous(

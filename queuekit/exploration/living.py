@@ -12,6 +12,7 @@ from typing import Any
 from queuekit.errors import LeaseLostError, ServerError
 from queuekit.exploration import labels
 from queuekit.exploration.checkers import Watch
+from queuekit.exploration.once import done_again
 from queuekit.exploration.swarm import CALM, Profile, Swarm
 from queuekit.exploration.telling import Teller
 from queuekit.job import Status
@@ -121,6 +122,8 @@ class Run:
     tape: list[Deviation] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
     reached: Counter[str] = field(default_factory=Counter)
+    effects: Counter[str] = field(default_factory=Counter)
+    "How often each effect happened, by its name."
     runs_of_jobs: int = 0
     choices: int = 0
     "Among ready steps, if its schedule was PCT."
@@ -209,6 +212,7 @@ class _Living:
         run = self._run
         run.tape = list(simulation.chooser.tape)
         run.reached = Counter(simulation.reached)
+        run.effects = Counter(effect.name for effect in simulation.effects)
         run.runs_of_jobs = sum(len(record.attempts) for record in simulation.journal)
         run.trace, run.lines = simulation.trace.digest(), simulation.trace.count
         pool = simulation.loop.pool
@@ -375,16 +379,12 @@ def _broken_callbacks(simulation: Simulation) -> list[Breach]:
 
 def _done_twice(simulation: Simulation, once: Sequence[str]) -> list[Breach]:
     """Effects that may happen once, and did twice with the same details."""
-    first: dict[str, object] = {}
-    for effect in simulation.effects:
-        if effect.name not in once:
-            continue
-        if effect.named in first:
-            what = f"{effect.named} happened twice:\n  {first[effect.named]}\n  {effect}"
-            at_s = (effect.at_ms - _start_ms(simulation)) / 1000
-            return [Breach(f"effect:{effect.name}", what, at_s, effect.key)]
-        first[effect.named] = effect
-    return []
+    if (found := done_again(simulation.effects, once)) is None:
+        return []
+    first, again = found
+    what = f"{again.named} happened twice:\n  {first}\n  {again}"
+    at_s = (again.at_ms - _start_ms(simulation)) / 1000
+    return [Breach(f"effect:{again.name}", what, at_s, again.key)]
 
 
 def _explained(simulation: Simulation, error: Exception) -> bool:

@@ -18,6 +18,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from queuekit.errors import MissingDependencyError
+from queuekit.exploration.arguments import names
 from queuekit.exploration.failures import in_words
 from queuekit.exploration.living import LIMIT_S, STEPS_PER_RUN, Plan, Run, Story, Terms, run_once
 from queuekit.exploration.silence import silent
@@ -100,7 +101,7 @@ def simulations(
         )
     from hypothesis import strategies  # noqa: PLC0415 (only tests have it)
 
-    terms = Terms(backend, limit, tuple(invariants), (), tuple(once), check, steps=steps)
+    terms = Terms(backend, limit, tuple(invariants), (), names(once, "once"), check, steps=steps)
     kinds = checked(faults)
 
     def strategy() -> SearchStrategy[Simulated]:

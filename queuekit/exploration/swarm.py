@@ -196,16 +196,16 @@ class Swarm:
     def _asked(
         self, process: Process, place: str, when: str
     ) -> tuple[str, Mapping[str, Any]] | None:
-        """Which kind strikes here. All are asked, so that no answer decides whether another one counts."""
+        """Which kind strikes here. All that may are asked: no answer decides whether another one counts.
+
+        One that may not any more is not asked: what the tape holds strikes when the tape is lived again.
+        """
         found: tuple[str, Kind, int] | None = None
         for name, kind, rate in self._kinds:
-            if not getattr(kind, when):
+            if not getattr(kind, when) or (kind.loses and self._losses <= 0):
                 continue
             n = len(kind.arguments) + 1
-            # What may not strike is not drawn: a tape would have it, and its replay knows no bounds.
-            spent = found is not None or (kind.loses and self._losses <= 0)
-            chance = 0.0 if spent else rate
-            value = self._chooser.pick(f"swarm.{name}:{place}", n, chance, quiet=True)
+            value = self._chooser.pick(f"swarm.{name}:{place}", n, rate, quiet=True)
             if value and found is None:
                 found = (name, kind, value)
         if found is None:
