@@ -130,6 +130,7 @@ class Simulation(Passing):
             self.clock = self._loop.clock
             self.environment = SimulatedEnvironment(self)
             self._loop.queuekit_environment = self.environment
+            self._loop.mended_by_ns = self.environment.mended_by_ns
             self._loop.take_steps_by(self._schedule)
             stack.callback(setattr, self._loop, "queuekit_environment", None)
             stack.enter_context(use(self.environment))  # for sync code, where no loop runs
