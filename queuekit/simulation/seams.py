@@ -46,7 +46,7 @@ class ObservedLoop(asyncio.BaseEventLoop):
 
     def __init__(self) -> None:
         super().__init__()
-        self._held_lanes: dict[Lane, deque[tuple[Callable[[], None], Context]]] = {}
+        self._held_lanes: dict[Lane, deque[tuple[Hop, Callable[[], None], bool, Context]]] = {}
 
     def begin_world(self, clock: VirtualClock, *, trace: Trace, chooser: Chooser) -> None:
         """Go on with another world: its clock continues this loop's monotonic time."""
@@ -206,7 +206,7 @@ class ObservedLoop(asyncio.BaseEventLoop):
         return late is None and not is_dead(PROCESS.get())
 
     def _wait_in(self, lane: Lane, hop: Hop, deliver: Callable[[], None], traced: bool) -> None:
-        self._held_lanes[lane].append((partial(self._arrive, hop, deliver, traced), copy_context()))
+        self._held_lanes[lane].append((hop, deliver, traced, copy_context()))
 
     def _release_lane(
         self, lane: Lane, hop: Hop, deliver: Callable[[], None], traced: bool, context: Context
@@ -216,8 +216,10 @@ class ObservedLoop(asyncio.BaseEventLoop):
 
     def let_through(self, lane: Lane) -> None:
         """What waits in a lane arrives, in its order."""
-        for arrive, context in self._held_lanes.pop(lane):
-            self.call_soon(arrive, context=context)
+        # Each by `_arrive` itself, by whose arguments a schedule knows the lane: one that went by another way
+        # would overtake the hop that was released before it, which no connection's bytes do.
+        for hop, deliver, traced, context in self._held_lanes.pop(lane):
+            self.call_soon(self._arrive, hop, deliver, traced, context=context)
 
     def _deliver(self, hop: Hop, deliver: Callable[[], None], traced: bool) -> None:
         if traced:
