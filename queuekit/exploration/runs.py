@@ -42,7 +42,9 @@ def goes_on(ledger: Ledger, life: Life, run: Run, clean_up_s: float, held_back_n
     if process.stands_still or _has_clocks_of_its_own(process):
         return
     over_ns, told_ns = run.lease_over_ns, run.told_lost_ns
-    if told_ns is not None and (process.loop.disturbed_ns or 0) <= told_ns:  # the word has reached it
+    if (
+        told_ns is not None and (process.loop.disturbed_ns or 0) <= told_ns
+    ):  # the word has reached it
         over_ns = min(over_ns, told_ns)
     since_ns = max(over_ns, process.fit_since_ns, held_back_ns)
     behind_s = (ledger.now_ns - since_ns) / 1e9
