@@ -76,6 +76,11 @@ class Detangle:
 
         detangle.run(main)
 
+    def run_traced(self, main: Main) -> None:
+        import detangle
+
+        detangle.run(main, trace=True)
+
     def search(self, main: Main, seed: int) -> Found | None:
         import detangle
 
@@ -326,7 +331,12 @@ def main() -> int:
     """Print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.schedules")
     parser.add_argument("--rounds", type=int, default=11)
-    rounds = parser.parse_args().rounds
+    report(parser.parse_args().rounds)
+    return 0
+
+
+def report(rounds: int) -> None:
+    """Measure, and print the table."""
     there = [each for each in SIMULATORS if importlib.util.find_spec(each.needs)]
     print(f"\nmedians of {rounds} rounds, processor time\n")
     print(f"  {'':36}" + "".join(f"{each.name:>23}" for each in there))
@@ -336,7 +346,6 @@ def main() -> int:
             measure(each, rounds) if able else "-" for each, able in zip(there, can, strict=True)
         ]
         print(f"  {what:36}" + "".join(f"{cell:>23}" for cell in cells), flush=True)
-    return 0
 
 
 if __name__ == "__main__":
