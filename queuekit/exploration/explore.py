@@ -7,7 +7,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -346,10 +347,18 @@ class _Numbered:
 
     def __call__(self, number: int) -> Run:
         plan = self._portfolio.plan(number)
+        if plan.schedule == "pct":
+            plan = replace(plan, expected_choices=self._expected_choices)
         guarded = self._every and number % self._every == self._every - 1
         live = lived_twice if guarded else run_once
         self.last = live(self._story, plan, self._terms)
         return self.last
+
+    @cached_property
+    def _expected_choices(self) -> int:
+        """As many choices as the boring run has: PCT's changes are spread over the run, and not behind it."""
+        plan = Plan(self._portfolio.first_seed, "pct", tape=())
+        return max(1, run_once(self._story, plan, self._terms).choices)
 
 
 def _last(live: _Numbered) -> Run:

@@ -27,6 +27,7 @@ from queuekit.simulation.errors import (
     SimulationLivelock,
     VirtualTimeLimit,
 )
+from queuekit.simulation.schedule import EXPECTED_CHOICES, PCT
 from queuekit.simulation.world import Simulation
 
 Story = Callable[[Simulation], Coroutine[Any, Any, object]]
@@ -94,6 +95,8 @@ class Plan:
     "Decisions to take again; None: they are drawn by the seed."
     choices: bool = False
     "Whether the story's own choices are drawn."
+    expected_choices: int = EXPECTED_CHOICES
+    "Between which PCT spreads its changes; for a tape it means nothing."
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,8 @@ class Run:
     effects: Counter[str] = field(default_factory=Counter)
     "How often each effect happened, by its name."
     runs_of_jobs: int = 0
+    choices: int = 0
+    "Among ready steps, if its schedule was PCT."
     excused: str = ""
     "What the story raised because of a misfortune; it breaks no promise."
     trace: str = ""
@@ -171,6 +176,7 @@ class _Living:
             seed=plan.seed,
             backend=terms.backend,
             schedule=plan.schedule,
+            expected_choices=plan.expected_choices,
             choices=plan.tape,
             flush=terms.flush,
             steps_per_instant=STEPS_PER_INSTANT,
@@ -209,6 +215,9 @@ class _Living:
         run.effects = Counter(effect.name for effect in simulation.effects)
         run.runs_of_jobs = sum(len(record.attempts) for record in simulation.journal)
         run.trace, run.lines = simulation.trace.digest(), simulation.trace.count
+        pool = simulation.loop.pool
+        if pool is not None and isinstance(pool.schedule, PCT):
+            run.choices = pool.schedule.choices
 
     def _phases(self, simulation: Simulation, watch: Watch, swarm: Swarm) -> None:
         went = self._attempt(simulation, self._told)

@@ -173,7 +173,7 @@ class Swarm:
         self._strikes = profile.strikes
         self._losses = profile.losses
         self.leaving = 0
-        "Workers that were told to end, and are to be started again."
+        "Workers, and processes that restart, that were told to end and are to be started again."
         if self._kinds:
             self._chooser.draw([f"swarm.{name}" for name, _, _ in self._kinds])
             simulation.faults.by_chance = self._at_hop
@@ -219,8 +219,8 @@ class Swarm:
 
     def _again_soon(self, process: Process) -> None:
         """Who is told to end is started again when it has, as a deploy does."""
-        handle = next((h for h in self._simulation.workers() if h.process is process), None)
-        if handle is None:
+        handle = next((h for h in self._simulation.processes() if h.process is process), None)
+        if handle is None or not handle.restarts:
             return
         loop = self._simulation.loop
         self.leaving += 1
