@@ -10,7 +10,8 @@ fakeredis as it comes:
 - replies reach clients in one order: first whoever sent the command, then the others by the age of
   their connections;
 - messages are pushes under RESP3, and a subscriber may send any command there;
-- COPY copies, and a blocking pop that takes the last element removes the key;
+- COPY copies, SETEX and PSETEX keep what is below a second, UNSUBSCRIBE always answers, and a blocking pop
+  that takes the last element removes the key;
 - an error keeps its code and stays on one line;
 - INFO answers; a command's signature is read once, and a script compiled once (`commands.py`).
 """
@@ -21,7 +22,7 @@ import asyncio
 import copy
 import functools
 import importlib.metadata
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -50,6 +51,9 @@ from fakeredis.model import XStream, ZSet
 from queuekit.simulation.commands import LEAVES, VERSION, CommandRunner, Lua, PlainDatabase
 from queuekit.simulation.resp import Splitter, encode_error, in_order
 from queuekit.simulation.wire import HANDSHAKES, Wire
+
+_SPANS_MS = {"setex": 1000, "psetex": 1}
+"Commands that set a key for so long, and their unit."
 
 _BLMOVE = Signature("blmove", "blmove", cast("Any", (bytes, bytes, bytes, bytes, Timeout)))
 
@@ -344,6 +348,9 @@ class Connection(CommandRunner):
         if cmd_name == "copy":
             _, signature = super()._name_to_func(cmd_name)
             return self._copy, signature
+        if cmd_name in _SPANS_MS:
+            function, signature = super()._name_to_func(cmd_name)
+            return functools.partial(self._set_until, function, _SPANS_MS[cmd_name]), signature
         return super()._name_to_func(cmd_name)
 
     def _blmove(self, *args: Any) -> Any:
@@ -357,6 +364,23 @@ class Connection(CommandRunner):
         if done:
             to.value = value
         return done
+
+    def _set_until(
+        self, function: Callable[..., Any], unit_ms: int, key: CommandItem, span: int, value: bytes
+    ) -> Any:
+        """fakeredis's SETEX and PSETEX end at a whole second of the clock, up to one too early."""
+        reply = function(key, span, value)
+        key.expireat = self._db.time + span * unit_ms / 1000
+        return reply
+
+    def _unsubscribe(
+        self, channels: Iterable[bytes], subscribers: dict[bytes, Any], mtype: bytes
+    ) -> NoResponse:
+        """As Redis: who is subscribed to nothing is told so; fakeredis says nothing at all."""
+        if channels or any(self in subscribed for subscribed in subscribers.values()):
+            return super()._unsubscribe(channels, subscribers, mtype)
+        self.put_response([mtype, None, self._pubsub])
+        return NoResponse()
 
     def _ttl(self, key: CommandItem, scale: float) -> int:
         """As Redis rounds; fakeredis has half a second as 0, and one and a half as 2."""
