@@ -28,8 +28,9 @@ from queuekit.simulation.observe import Observer
 from queuekit.simulation.passing import Passing
 from queuekit.simulation.processes import SimulatedProcess, SimulatedWorker
 from queuekit.simulation.redis_server import SimulatedServer
-from queuekit.simulation.schedule import schedule_of
+from queuekit.simulation.schedule import EXPECTED_CHOICES, schedule_of
 from queuekit.simulation.trace import Trace
+from queuekit.store import scripts
 from queuekit.store.connection import close_all
 from queuekit.worker import Worker
 
@@ -65,6 +66,7 @@ class Simulation(Passing):
         jitter: "upper" pins each jittered delay to its upper bound; "full" draws it, by the seed.
         schedule: which of the ready steps is next: "fifo", or an adversary by the seed, "random" or
             "pct" (see `schedule.py`).
+        expected_choices: between which "pct" spreads its changes; best as many as a run has.
         choices: the tape of an earlier run (`simulation.chooser.tape`), whose decisions are taken again;
             then the seed decides nothing but ids and `random`.
         loop: the simulated loop of an earlier world to go on with; time never runs backwards on it.
@@ -83,6 +85,7 @@ class Simulation(Passing):
         backend: str | Backend = "fakeredis",
         jitter: str = "upper",
         schedule: str = "fifo",
+        expected_choices: int = EXPECTED_CHOICES,
         choices: Iterable[Deviation] | None = None,
         loop: SimulatedLoop | None = None,
         steps_per_instant: int = 200_000,
@@ -101,7 +104,7 @@ class Simulation(Passing):
         self._invariants = Invariants(self)
         if jitter == "full":
             self.chooser.draw(["jitter"])
-        self._schedule = schedule_of(schedule, self.chooser)
+        self._schedule = schedule_of(schedule, self.chooser, expected_choices=expected_choices)
         self._backend = resolve(backend, flush=flush)
         self._given_loop = loop
         self._steps_per_instant = steps_per_instant
@@ -134,6 +137,7 @@ class Simulation(Passing):
             stack.enter_context(use(self.environment))  # for sync code, where no loop runs
             stack.enter_context(entropy.seeded(self.seed))
             self._loop.network = self._backend.network(self._loop)
+            self._loop.network.load_scripts(scripts.every())
             stack.callback(self._close_network)
             stack.callback(self._end_tasks)
             self._exit = stack.pop_all()
@@ -167,9 +171,7 @@ class Simulation(Passing):
         """End what the world still runs. Its own clean-up may run, in virtual time."""
         assert self._loop is not None
         loop = self._loop
-        loop.trace = (
-            Trace()
-        )  # the world's own trace ends here: how it is taken down is not part of it
+        loop.trace = Trace(keeps=False)  # how the world is taken down is no part of its own
         loop.release_all()
         loop.take_steps_by(None)
         if isinstance(loop.fatal, ServersDisagree):

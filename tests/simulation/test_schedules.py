@@ -129,6 +129,19 @@ def test_pct_holds_a_task_back_and_that_is_one_deviation():
     assert seen > 25
 
 
+@pytest.mark.parametrize("expected", [7, 5_000])
+def test_pct_spreads_its_changes_over_as_many_choices_as_are_expected(expected):
+    steps = [
+        decision.value
+        for seed in range(40)
+        for decision in live(starved, schedule="pct", seed=seed, expected_choices=expected)[
+            1
+        ].chooser.tape
+        if decision.site == "pct.change"
+    ]
+    assert expected / 2 < max(steps) <= expected
+
+
 @pytest.mark.parametrize("schedule", ["random", "pct"])
 def test_an_empty_tape_is_first_in_first_out(schedule):
     _, chosen = live(starved, schedule=schedule, choices=[])
