@@ -7,16 +7,27 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 from queuekit.exploration import parallel, reduction
+from queuekit.exploration.arguments import names
 from queuekit.exploration.errors import ExplorationFailed, Vacuous
 from queuekit.exploration.exhaustive import EVERY_RUNS, Lived, Searched, every_schedule, seen
 from queuekit.exploration.failures import KEPT, Failure, Kept, in_words, relive
 from queuekit.exploration.guard import lived_twice
-from queuekit.exploration.living import LIMIT_S, Plan, Run, Story, Terms, checkers_of, run_once
+from queuekit.exploration.living import (
+    LIMIT_S,
+    STEPS_PER_RUN,
+    Plan,
+    Run,
+    Story,
+    Terms,
+    checkers_of,
+    run_once,
+)
 from queuekit.exploration.silence import silent
 from queuekit.exploration.swarm import anything, checked, drawn
 from queuekit.simulation.chooser import Deviation
@@ -39,6 +50,8 @@ class Exploration:
     failures: list[Failure] = field(default_factory=list)
     reached: Counter[str] = field(default_factory=Counter)
     "How often each label was reached, in all runs together."
+    effects: Counter[str] = field(default_factory=Counter)
+    "How often each effect happened, likewise."
     searched: Searched | None = None
     "What was seen within `deviations`, if that was asked for."
     seconds: float = 0.0
@@ -64,9 +77,18 @@ class Exploration:
         """Count a run in."""
         self.runs += 1
         self.reached += run.reached
+        self.effects += run.effects
         self.runs_of_jobs += run.runs_of_jobs
         if run.excused:
             self.excused[run.excused.partition(":")[0]] += 1
+
+    def add(self, part: Exploration) -> None:
+        """Count in what another process has lived through."""
+        self.runs += part.runs
+        self.reached += part.reached
+        self.effects += part.effects
+        self.runs_of_jobs += part.runs_of_jobs
+        self.excused += part.excused
 
 
 class Portfolio(NamedTuple):
@@ -122,6 +144,7 @@ def explore(
     once: Collection[str] = (),
     reach: Collection[str] = (),
     limit: float = LIMIT_S,
+    steps: int = STEPS_PER_RUN,
     guard: float = GUARD,
     jobs: int = 1,
     kept: str | Path | None = KEPT,
@@ -136,11 +159,9 @@ def explore(
     Runs that failed before and were kept come first of all.
 
     Args:
-        story: an async function of a simulation, which starts workers and enqueues jobs. What it gives
-            back, if that can be called, is called in the end.
-        seeds: how many runs (default 100, or without end under `minutes`).
+        story: an async function of a simulation, which starts workers and enqueues jobs.
+        seeds: how many runs from `first_seed` on (default 100, or without end under `minutes`).
         minutes: how long, of real time.
-        first_seed: of the first run.
         backend: as for a `Simulation`.
         faults: kinds of misfortune (default: all that a queue must live through; `()` is none).
         schedules: of "fifo", "random" and "pct", by turns.
@@ -148,7 +169,7 @@ def explore(
         checkers: called with the simulation after each run, beside `story.checkers`; each gives what broke.
         once: names of effects that must not happen twice with the same details.
         reach: labels of which each must be reached in some run.
-        limit: virtual seconds after the end of all misfortune.
+        limit, steps: virtual seconds after all misfortune, and steps of the loop in all, that a run may take.
         guard: the share of runs that are lived twice and must be the same.
         jobs: processes that share the runs; the result is that of one.
         kept: the folder of failures; None keeps none.
@@ -160,11 +181,12 @@ def explore(
     Raises:
         ExplorationFailed: a run broke something. It is an AssertionError, with the reduced run as a story
             and the command that replays it.
-        Vacuous: no job ever ran, or a label of `reach` was never reached.
+        Vacuous: no job ever ran, or a label of `reach`, or an effect of `once`, never came.
         NotRepeatable, SimulationError: a run lived twice was not the same; an argument makes no sense.
     """
     checks = checkers_of(story, checkers)
-    terms = Terms(backend, limit, tuple(invariants), checks, tuple(once), check)
+    once, reach = names(once, "once"), names(reach, "reach")
+    terms = Terms(backend, limit, tuple(invariants), checks, once, check, steps=steps)
     portfolio = Portfolio(schedules_of(schedules), checked(faults), first_seed)
     budget = Budget(seeds, minutes, guard, jobs)
     return _Exploring(story, terms, portfolio, kept).explored(budget, redeliver, deviations, reach)
@@ -274,8 +296,8 @@ class _Exploring:
 
     def not_vacuous(self, reach: Collection[str]) -> None:
         """Raises Vacuous if nothing was proven."""
-        wanted = (reach,) if isinstance(reach, str) else tuple(reach)
-        missing = [label for label in wanted if not self.result.reached[label]]
+        missing = [label for label in reach if not self.result.reached[label]]
+        never = [name for name in self._terms.once if not self.result.effects[name]]
         runs = self.result.runs
         if missing:
             seen = [f"{label} ({n})" for label, n in self.result.reached.most_common()]
@@ -284,6 +306,13 @@ class _Exploring:
                 f"  Reached were: {', '.join(seen) or 'no labels'}.\n"
                 "  A promise about what never happened is not tested: more seeds, other faults, or a story"
                 " that brings it about."
+            )
+        if never:
+            seen = [f"{name} ({n})" for name, n in self.result.effects.most_common()]
+            raise Vacuous(
+                f"in {runs} run(s) no effect {', '.join(map(repr, never))} of once= ever happened.\n"
+                f"  Effects were: {', '.join(seen) or 'none'}.\n"
+                "  What never happens cannot happen twice: mend the name, or bring it about."
             )
         if not self.result.runs_of_jobs and not self._terms.checkers:
             raise Vacuous(
@@ -302,10 +331,18 @@ class _Numbered:
 
     def __call__(self, number: int) -> Run:
         plan = self._portfolio.plan(number)
+        if plan.schedule == "pct":
+            plan = replace(plan, expected_choices=self._expected_choices)
         guarded = self._every and number % self._every == self._every - 1
         live = lived_twice if guarded else run_once
         self.last = live(self._story, plan, self._terms)
         return self.last
+
+    @cached_property
+    def _expected_choices(self) -> int:
+        """As many choices as the boring run has: PCT's changes are spread over the run, and not behind it."""
+        plan = Plan(self._portfolio.first_seed, "pct", tape=())
+        return max(1, run_once(self._story, plan, self._terms).choices)
 
 
 def _last(live: _Numbered) -> Run:

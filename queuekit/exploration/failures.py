@@ -144,6 +144,7 @@ def _written(failure: Failure, terms: Terms, target: str, folder: Path) -> str:
         f"schedule = {_quoted(failure.schedule)}",
         f"faults = [{', '.join(map(_quoted, failure.faults))}]",
         f"limit = {terms.limit!r}",
+        f"steps = {terms.steps}",
     ]
     if terms.once:
         lines.append(f"once = [{', '.join(map(_quoted, terms.once))}]")
@@ -204,6 +205,7 @@ def replay(kept: Scenario, *, backend: str = "fakeredis", flush: bool = False) -
         backend=backend,
         flush=flush,
         limit=float(options.get("limit", Terms.limit)),
+        steps=int(options.get("steps", Terms.steps)),
         once=tuple(options.get("once", ())),
         invariants=tuple(_loaded(kept, target) for target in options.get("invariants", ())),
         checkers=checkers_of(story),

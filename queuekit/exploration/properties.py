@@ -18,8 +18,9 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from queuekit.errors import MissingDependencyError
+from queuekit.exploration.arguments import names
 from queuekit.exploration.failures import in_words
-from queuekit.exploration.living import LIMIT_S, Plan, Run, Story, Terms, run_once
+from queuekit.exploration.living import LIMIT_S, STEPS_PER_RUN, Plan, Run, Story, Terms, run_once
 from queuekit.exploration.silence import silent
 from queuekit.exploration.swarm import anything, checked
 from queuekit.simulation.chooser import Deviation
@@ -81,6 +82,7 @@ def simulations(
     invariants: Sequence[Callable[..., object]] = (),
     once: Collection[str] = (),
     limit: float = LIMIT_S,
+    steps: int = STEPS_PER_RUN,
     check: bool = True,
 ) -> SearchStrategy[Simulated]:
     """A strategy of Hypothesis: runs of a story, by their deviations from the boring one.
@@ -99,7 +101,7 @@ def simulations(
         )
     from hypothesis import strategies  # noqa: PLC0415 (only tests have it)
 
-    terms = Terms(backend, limit, tuple(invariants), (), tuple(once), check)
+    terms = Terms(backend, limit, tuple(invariants), (), names(once, "once"), check, steps=steps)
     kinds = checked(faults)
 
     def strategy() -> SearchStrategy[Simulated]:

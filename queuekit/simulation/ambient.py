@@ -74,7 +74,8 @@ class SimulatedEnvironment(Environment):
 
     def idle_wait_s(self) -> float:
         loop, now_ns = self._simulation.loop, self._simulation.clock.elapsed_ns
-        trouble = self._trouble_expected and now_ns - loop.disturbed_ns < TROUBLE_S * NS
+        last_ns = loop.world_began_ns if loop.disturbed_ns is None else loop.disturbed_ns
+        trouble = self._trouble_expected and now_ns - last_ns < TROUBLE_S * NS
         wait_s = environment.IDLE_WAIT_S if trouble else IDLE_WAIT_S
         self._idle_until_ns = max(self._idle_until_ns, now_ns + round(wait_s * NS))
         return wait_s
@@ -83,6 +84,19 @@ class SimulatedEnvironment(Environment):
         """When all have looked again that are idle now (of the clock's elapsed time)."""
         now_ns = self._simulation.clock.elapsed_ns
         return max(self._idle_until_ns, now_ns + round(self.idle_wait_s() * NS))
+
+    def mended_by_ns(self) -> int | None:
+        """When upkeep has mended what was last broken (of the clock's elapsed time); None: nothing was.
+
+        A lease has ended then, and each worker has looked twice. Until then who waits for a lost job does
+        not wait in vain, if somebody lives who takes it up.
+        """
+        broken_ns = self._simulation.loop.disturbed_ns
+        if broken_ns is None:
+            return None
+        looks_s = TROUBLE_S if self._trouble_expected else 2 * IDLE_WAIT_S
+        leases_s = [handle.worker.lease_s for handle in self._simulation.workers()]
+        return broken_ns + round((looks_s + max(leases_s, default=0)) * NS)
 
     def new_id(self) -> str:
         return f"{self._random.getrandbits(64):016x}"

@@ -1,6 +1,6 @@
 """Looking at the embedded Redis from beside: no connection, no hop, no trace.
 
-With `server.py` the only module that knows fakeredis's inner classes.
+With `server.py` and `commands.py` the only module that knows fakeredis's inner classes.
 """
 
 from __future__ import annotations

@@ -82,7 +82,10 @@ class PCT:
         self._changes = {step: place for place, step in enumerate(drawn) if step}
         self._levels: dict[str, int] = {}
         "Of the actors; 0 goes first."
-        self._choices = 0
+        self.choices = 0
+        "That there were so far."
+        self.on_change: Callable[[str], None] | None = None
+        "Told who falls behind all others."
         self._choices_now = 0
 
     def choose(self, actors: list[str]) -> int:
@@ -92,13 +95,15 @@ class PCT:
                 levels[actor] = self._chooser.pick(f"pct.priority:{actor}", PCT_LEVELS, quiet=True)
         if len(actors) == 1:
             return 0
-        self._choices += 1
+        self.choices += 1
         self._choices_now += 1
         if self._choices_now > FAIR_AFTER:
             return 0
         first = min(range(len(actors)), key=lambda place: levels[actors[place]])
-        change = self._changes.get(self._choices)
+        change = self._changes.get(self.choices)
         if change is not None:
+            if self.on_change is not None:
+                self.on_change(actors[first])
             levels[actors[first]] = PCT_LEVELS + change
             first = min(range(len(actors)), key=lambda place: levels[actors[place]])
         return first

@@ -12,6 +12,7 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from queuekit.environment import BACKGROUND
 from queuekit.simulation.chooser import Chooser
 from queuekit.simulation.clock import OwnClock, VirtualClock
 from queuekit.simulation.observe import Draw, Event, Hold, Hop, Moment, Observer
@@ -45,7 +46,7 @@ class ObservedLoop(asyncio.BaseEventLoop):
 
     def __init__(self) -> None:
         super().__init__()
-        self._held_lanes: dict[Lane, deque[tuple[Callable[[], None], Context]]] = {}
+        self._held_lanes: dict[Lane, deque[tuple[Hop, Callable[[], None], bool, Context]]] = {}
 
     def begin_world(self, clock: VirtualClock, *, trace: Trace, chooser: Chooser) -> None:
         """Go on with another world: its clock continues this loop's monotonic time."""
@@ -66,11 +67,11 @@ class ObservedLoop(asyncio.BaseEventLoop):
         "Told of each step of a task."
         self.watch: Watch | None = None
         "Asked at each hop and moment what becomes of it."
-        self.disturbed_ns = clock.elapsed_ns
-        "When somebody last meddled with it, or when it began."
+        self.disturbed_ns: int | None = None
+        "When somebody last meddled with it; None: nobody has."
         self.server_clock = OwnClock(self.clock)
         "The clock that decides: scripts are told its time when they arrive."
-        self._world_began_ns = clock.elapsed_ns
+        self.world_began_ns = clock.elapsed_ns
 
     def disturbed(self, what: str) -> None:
         """Somebody has meddled with the network, the server, a clock or a process."""
@@ -79,7 +80,7 @@ class ObservedLoop(asyncio.BaseEventLoop):
             self.tap.disturbed(what)
 
     def now_us(self) -> int:
-        return (self.clock.elapsed_ns - self._world_began_ns) // 1000
+        return (self.clock.elapsed_ns - self.world_began_ns) // 1000
 
     def _show(self, event: Event) -> Hold | None:
         for observer in list(self.observers):
@@ -156,10 +157,15 @@ class ObservedLoop(asyncio.BaseEventLoop):
         return self.server_context().run(function, *arguments)
 
     def server_context(self) -> Context:
-        """The context of what the server does: nobody's, by its own clock."""
+        """The context of what the server does, and of how misfortune ends: nobody's, by the server's clock.
+
+        It is nobody's upkeep either, though it was set off by some: who has been paused at its upkeep
+        goes on with its work.
+        """
         context = copy_context()
         context.run(PROCESS.set, None)
         context.run(OWN_CLOCK.set, self.server_clock)
+        context.run(BACKGROUND.set, False)
         return context
 
     def _arrive(self, hop: Hop, deliver: Callable[[], None], traced: bool) -> None:
@@ -193,12 +199,14 @@ class ObservedLoop(asyncio.BaseEventLoop):
         if late is not None and late < float("inf"):
             lane = (hop.connection, hop.direction)
             self._held_lanes[lane] = deque()
-            context = copy_context()
-            self.call_later(late, self._release_lane, lane, hop, deliver, traced, context)
+            context, waits = copy_context(), copy_context()
+            waits.run(BACKGROUND.set, False)  # what comes late may be work
+            release = partial(self._release_lane, lane, hop, deliver, traced, context)
+            self.call_later(late, release, context=waits)
         return late is None and not is_dead(PROCESS.get())
 
     def _wait_in(self, lane: Lane, hop: Hop, deliver: Callable[[], None], traced: bool) -> None:
-        self._held_lanes[lane].append((partial(self._arrive, hop, deliver, traced), copy_context()))
+        self._held_lanes[lane].append((hop, deliver, traced, copy_context()))
 
     def _release_lane(
         self, lane: Lane, hop: Hop, deliver: Callable[[], None], traced: bool, context: Context
@@ -208,8 +216,10 @@ class ObservedLoop(asyncio.BaseEventLoop):
 
     def let_through(self, lane: Lane) -> None:
         """What waits in a lane arrives, in its order."""
-        for arrive, context in self._held_lanes.pop(lane):
-            self.call_soon(arrive, context=context)
+        # Each by `_arrive` itself, by whose arguments a schedule knows the lane: one that went by another way
+        # would overtake the hop that was released before it, which no connection's bytes do.
+        for hop, deliver, traced, context in self._held_lanes.pop(lane):
+            self.call_soon(self._arrive, hop, deliver, traced, context=context)
 
     def _deliver(self, hop: Hop, deliver: Callable[[], None], traced: bool) -> None:
         if traced:

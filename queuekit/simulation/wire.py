@@ -38,10 +38,11 @@ def without_credentials(command: list[bytes]) -> list[bytes] | None:
     name = command[0].upper()
     if name == b"AUTH":
         return None
-    words = [word.upper() for word in command]
-    if name == b"HELLO" and b"AUTH" in words:
-        at = words.index(b"AUTH")
-        return [*command[:at], *command[at + 3 :]]
+    if name == b"HELLO":
+        words = [word.upper() for word in command]
+        if b"AUTH" in words:
+            at = words.index(b"AUTH")
+            return [*command[:at], *command[at + 3 :]]
     return command
 
 

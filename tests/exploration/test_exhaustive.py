@@ -139,7 +139,7 @@ async def nothing(ctx):
 
 
 @pytest.mark.slow
-def test_every_single_deviation_of_two_workers_and_a_job_ends_well():
+def test_every_single_deviation_of_two_workers_and_a_job_ends_well(on_each_backend):
     lived = set()
 
     def run(tape):
@@ -151,7 +151,7 @@ def test_every_single_deviation_of_two_workers_and_a_job_ends_well():
             await simulation.drain()
             simulation.assert_completed(job)
 
-        with Simulation(schedule="random", choices=tape) as simulation:
+        with Simulation(schedule="random", choices=tape, **on_each_backend) as simulation:
             simulation.run(story(simulation))
             assert simulation.chooser.tape == tape
             lived.add(tuple(tape))

@@ -57,14 +57,14 @@ def test_a_difference_is_found_in_the_midst_of_a_long_run():
 
 
 @pytest.mark.slow
-def test_a_story_is_repeatable_under_every_schedule_and_misfortune():
+def test_a_story_is_repeatable_under_every_schedule_and_misfortune(backend):
     lived = []
 
     async def story(simulation):
         lived.append(simulation.seed)
         await charged(simulation)
 
-    assert_repeatable(story, seeds=4, first_seed=5)
+    assert_repeatable(story, seeds=4, first_seed=5, backend=backend)
     assert lived == [5, 5, 6, 6, 7, 7, 8, 8]
 
 
