@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from queuekit.simulation.errors import RefusedInSimulation, SimulationError
@@ -39,7 +40,7 @@ class Program:
         self._process = process
         self._handlers: dict[int, Any] = {signal.SIGINT: signal.default_int_handler}
         self._main: tuple[Baton, int] | None = None
-        "The thread that set a handler, and how many functions it had begun then."
+        "The thread that used signals last, and how many functions it had ended then."
         self._alarm: asyncio.TimerHandle | None = None
         self._interval = 0.0
 
@@ -55,15 +56,18 @@ class Program:
             raise TypeError(
                 "signal handler must be signal.SIG_IGN, signal.SIG_DFL, or a callable object"
             )
-        baton = STATE.baton
-        assert baton is not None
-        self._main = (baton, baton.jobs)
+        self._is_used()
         before, self._handlers[number] = self.handler(number), handler
         if handler == signal.SIG_DFL:
             self._loop.remove_signal_handler(number)
         else:
             self._loop.add_signal_handler(number, self._deliver, number)
         return before
+
+    def _is_used(self) -> None:
+        baton = STATE.baton
+        assert baton is not None
+        self._main = (baton, baton.jobs)
 
     def send(self, number: int) -> None:
         """A signal of the process to itself."""
@@ -84,11 +88,15 @@ class Program:
         handler = self.handler(number)
         if not callable(handler):
             return
-        baton, job = self._main or (None, 0)
-        if baton is not None and baton.jobs == job:
-            baton.interrupt(lambda: handler(number, sys._getframe(1)))
+        self._interrupt(lambda: handler(number, sys._getframe(1)))
+
+    def _interrupt(self, function: Callable[[], object]) -> None:
+        assert self._main is not None
+        baton, jobs = self._main
+        if baton.jobs == jobs:
+            baton.interrupt(function)
         else:  # the program's thread has ended; its process has not
-            handler(number, None)
+            function()
 
     # -- alarms
 
@@ -100,6 +108,7 @@ class Program:
 
     def set_timer(self, seconds: float, interval: float) -> tuple[float, float]:
         """Send SIGALRM after so long, in virtual time (0: never); what was set before."""
+        self._is_used()
         before = self.timer()
         if self._alarm is not None:
             self._alarm.cancel()
@@ -113,10 +122,10 @@ class Program:
         self._alarm = None
         if self._interval:
             self._alarm = self._loop.call_later(self._interval, self._ring)
-        try:
+        if self._process is None and signal.SIGALRM not in self._loop.signal_handlers:
+            self._interrupt(partial(self.send, signal.SIGALRM))  # tells why that would be wrong
+        else:
             self.send(signal.SIGALRM)
-        except SimulationError as error:
-            self._loop.fatal = error  # a step of the loop: asyncio would only log it
 
 
 def _program() -> Program | None:

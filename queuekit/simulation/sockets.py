@@ -207,7 +207,10 @@ def _getaddrinfo(
 ) -> list[Any]:
     """In a simulation a name is its own address: nobody is asked for it, and errors show it."""
     streams = type in (0, socket.SOCK_STREAM)
-    if host is None or not streams or not str(port).isdigit() or loop_here() is None:
+    if host is None or not streams or not str(port).isdigit():
+        return _real_getaddrinfo(host, port, family, type, proto, flags)
+    if loop_here() is None:
+        _keep_strangers_out((host, port))
         return _real_getaddrinfo(host, port, family, type, proto, flags)
     name = host.decode() if isinstance(host, bytes) else host
     if family == socket.AF_INET6:

@@ -44,7 +44,7 @@ class Baton:
         self.ended = False
         self.job: Callable[[], None] | None = None
         self.jobs = 0
-        "How many functions it has begun."
+        "How many functions it has ended."
         # Locks, not semaphores of Python's library: those wait in virtual time.
         self._go, self._back = threading.Lock(), threading.Lock()
         self._go.acquire()
@@ -123,13 +123,13 @@ class Baton:
 
     def drop(self) -> None:
         """Hand the last turn back."""
+        self.jobs += 1
         self._interrupts.clear()
         self._back.release()
 
     def _serve(self) -> None:
         while self.take():
             assert self.job is not None
-            self.jobs += 1
             try:
                 self.job()
             finally:

@@ -61,8 +61,8 @@ class _Turns:
         if self._baton.take():
             try:
                 self._context.run(self.loop.batons.ambient, self._run)
-            except ThreadEnded:
-                pass
+            except (ThreadEnded, asyncio.CancelledError):
+                pass  # the end of its world, or of what it waited for in it
             except BaseException:  # as Python's own threads do, while nobody else runs
                 threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), self._thread)))
         if not self._baton.ended:
