@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from queuekit.exploration.failures import Failure, plan_of, target_of, token_of
+from queuekit.exploration.failures import Failure, obstacle_of, plan_of, token_of
 from queuekit.exploration.living import Run, Story, Terms, run_once
 from queuekit.exploration.simpler import reduced, without_scheduling
 from queuekit.simulation.chooser import Asked, Deviation
@@ -24,7 +24,7 @@ class Reduced:
     runs: int
     "That it took."
 
-    def failure(self, story: Story, kinds: tuple[str, ...]) -> Failure:
+    def failure(self, story: Story, terms: Terms, kinds: tuple[str, ...]) -> Failure:
         """To be kept, of a run that could meet these kinds of misfortune."""
         broken = self.run.broken
         assert broken is not None
@@ -40,7 +40,7 @@ class Reduced:
             schedule=self.schedule,
             faults=tuple(kind for kind in kinds if kind in struck),
             at_s=broken.at_s,
-            importable=target_of(story)[2],
+            obstacle=obstacle_of(story, terms),
         )
 
 
