@@ -160,13 +160,14 @@ def test_a_killed_worker_costs_a_run_and_no_job(live):
 
 @pytest.mark.slow
 def test_a_late_worker_makes_a_failure_of_a_finished_job():
-    """It has claimed the job and stands still; then the record that it asks for is gone."""
+    """It has claimed the job and stands still; then the record is gone, or its own time-out is over."""
     with pytest.raises(ExplorationFailed) as caught:
         explore(workload.short_jobs, faults=["pause"], schedules=["fifo"], seeds=60, kept=None)
     failure = caught.value.failure
     assert failure.promise == "P3"
-    assert "now it was failed with JobExecutionFailed('job expired')" in failure.what
-    assert len(failure.tape) == 1
+    assert "was completed with 0" in failure.what
+    assert "now it was failed with" in failure.what
+    assert len(failure.tape) <= 2
 
 
 @pytest.mark.slow
