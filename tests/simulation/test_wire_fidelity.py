@@ -346,6 +346,16 @@ async def test_the_time_left_is_rounded_to_the_nearest_second(client, left_ms, t
     assert [await r.pttl("k"), await r.ttl("k")] == [left_ms, ttl]
 
 
+async def test_the_server_tells_the_virtual_time(client, simulation):
+    """A real server told its own."""
+    r = client()
+    await asyncio.sleep(1.25)
+    seconds, microseconds = await r.time()
+    assert seconds * 1_000_000 + microseconds == simulation.clock.time_ns() // 1000
+    async with r.pipeline(transaction=True) as pipe:
+        assert await pipe.set("a", 1).time().execute() == [True, (seconds, microseconds)]
+
+
 async def test_a_span_in_milliseconds_is_kept_to_the_millisecond(client):
     """The embedded server ended it at a whole second of the clock."""
     r = client()
