@@ -178,9 +178,13 @@ def test_a_plain_run_of_arq_breaks_nothing():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("file", sorted(SCENARIOS.glob("*.toml")), ids=lambda file: file.stem)
-def test_what_was_found_in_arq_is_kept_and_replayed(file):
-    replayed = replay(scenario.read(file))
-    assert replayed.as_recorded, replayed.run.broken
+def test_what_was_found_in_arq_is_kept_and_replayed_step_by_step_on_a_real_server_too(file):
+    embedded, real = (
+        replay(scenario.read(file), backend=backend) for backend in ("fakeredis", "server")
+    )
+    assert embedded.as_recorded, embedded.run.broken
+    assert real.as_recorded, real.run.broken
+    assert (embedded.run.trace, embedded.run.story) == (real.run.trace, real.run.story)
 
 
 def test_each_kept_scenario_has_its_line_in_the_documentation():
