@@ -97,8 +97,8 @@ class Portfolio(NamedTuple):
     schedules: tuple[str, ...]
     kinds: tuple[str, ...]
     first_seed: int
-    killing: bool = False
-    "Whether every fourth run is the boring one with a worker killed at one place; see `points.py`."
+    points: bool = False
+    "Whether every fourth run is the boring one with a worker killed at one place, if kills are of the kinds."
 
     def plan(self, number: int) -> Plan:
         """The plan of a run, from 0: the first is the boring one; then schedules by turns, a swarm each."""
@@ -189,9 +189,7 @@ def explore(
     checks = checkers_of(story, checkers)
     once, reach = names(once, "once"), names(reach, "reach")
     terms = Terms(backend, limit, tuple(invariants), checks, once, check, steps=steps)
-    kinds = checked(faults)
-    killing = "kill" in kinds and not redeliver
-    portfolio = Portfolio(schedules_of(schedules), kinds, first_seed, killing)
+    portfolio = Portfolio(schedules_of(schedules), checked(faults), first_seed, not redeliver)
     budget = Budget(seeds, minutes, guard, jobs)
     return _Exploring(story, terms, portfolio, kept).explored(budget, redeliver, deviations, reach)
 
@@ -358,9 +356,11 @@ class _Numbered:
 
     def _plan(self, number: int) -> Plan:
         turn, which = divmod(number, points.EVERY)
-        if self._portfolio.killing and which == points.SECOND and turn < len(self._points):
-            return points.struck(self._portfolio.first_seed, self._points[turn])
-        return self._portfolio.plan(number)
+        portfolio = self._portfolio
+        killing = portfolio.points and "kill" in portfolio.kinds
+        if killing and which == points.SECOND and turn < len(self._points):
+            return points.struck(portfolio.first_seed, self._points[turn])
+        return portfolio.plan(number)
 
     @cached_property
     def _points(self) -> list[Deviation]:
