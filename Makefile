@@ -38,7 +38,8 @@ SOURCES := queuekit pytest_plugin tests scenarios benchmarks docs conftest.py
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test quick lint format types model sweep same-traces chaos cron-years mutants explore
-.PHONY: test-servers test-arq test-redis-lowest test-versions bench bench-simulation dist constraints clean
+.PHONY: test-servers test-arq test-redis-lowest test-versions
+.PHONY: bench bench-simulation bench-foreign dist constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || sed -n 's/^\([a-z-]*\):.*## /  make \1  /p' Makefile
@@ -107,6 +108,10 @@ bench: $(BENCH_READY) ## side by side with the peers
 
 bench-simulation: $(BENCH_SIMULATION_READY) ## what the simulation costs, beside the generic simulators (simloom: PYTHON=python3.12)
 	$(<D)/bin/python -m benchmarks.simulation $(ROUNDS)
+
+bench-foreign: $(BENCH_READY) $(ARQ_READY) ## what an application of SAQ's or arq's costs in the simulation
+	.venv-bench/bin/python -m benchmarks.foreign
+	$(VENV)-arq/bin/python -m benchmarks.foreign
 
 chaos: $(BENCH_READY) ## real processes killed, stopped and cut off: queuekit and SAQ side by side
 	$(<D)/bin/python $(CHAOS)
