@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from itertools import pairwise
 
 from queuekit import JobError
 from queuekit.errors import (
@@ -77,10 +78,7 @@ async def results(simulation):
 async def pauses(job):
     """Between its runs, in whole seconds; their jitter is pinned to its upper bound."""
     runs = await job.history()
-    return [
-        round((later.started - earlier.ended) / 1000)
-        for earlier, later in zip(runs, runs[1:], strict=False)
-    ]
+    return [round((later.started - earlier.ended) / 1000) for earlier, later in pairwise(runs)]
 
 
 async def retries(simulation):
