@@ -56,7 +56,9 @@ class Teller:
             pool.schedule.on_change = self._fell_behind
 
     def _see(self, event: Event) -> Hold | None:
-        self._hear(self._note_faults())
+        # What strikes behind an effect has struck before anybody is shown the effect.
+        name = event.name if isinstance(event, Moment) else None
+        self._hear(self._note_faults(behind=None if name in MOMENTS else name))
         if self._found_at is None and self._watch.found:
             self._found_at = len(self._lines)
         if isinstance(event, Hop) and event.command:
@@ -145,13 +147,16 @@ class Teller:
         network = self._simulation.loop.network
         return next((w for w in network.wires if w.number == number), None) if network else None
 
-    def _note_faults(self) -> list[str]:
-        """Tell of those that have struck since; what they were."""
-        struck = self._simulation.faults.struck[self._struck :]
-        for strike, told in struck:
+    def _note_faults(self, behind: str | None = None) -> list[str]:
+        """What has struck since; up to what struck behind the moment that is about to be told."""
+        noted = []
+        for strike, told in self._simulation.faults.struck[self._struck :]:
+            if behind is not None and strike.where.endswith(f": {behind}"):
+                break
             self._lines.append((strike.at, "", f"FAULT {told} ({strike.where})"))
-        self._struck += len(struck)
-        return [str(told) for _, told in struck]
+            self._struck += 1
+            noted.append(str(told))
+        return noted
 
     def _add(self, key: str, words: str) -> None:
         self._lines.append((self._simulation.loop.now_us() / 1e6, key, words))
