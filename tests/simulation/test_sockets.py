@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import select
 import socket
 import ssl
+import threading
 import time
+import warnings
 
 import pytest
 import redis
@@ -14,6 +17,7 @@ import redis
 from queuekit.simulation import Hop, RefusedInSimulation, Simulation, SimulationError
 
 URL = "redis://redis.internal:6379/0"
+PING = b"*1\r\n$4\r\nPING\r\n"
 
 
 @pytest.fixture
@@ -402,11 +406,13 @@ async def test_select_finds_the_end_of_a_connection(simulation, client, how):
 
 async def test_a_descriptor_shows_what_can_be_read_and_no_more(simulation, client):
     def readable():
-        return bool(select.select([sock.fileno()], [], [], 0)[0])
+        return bool(select.select([descriptor], [], [], 0)[0])
 
     with client.pubsub() as channel:
         channel.subscribe("news")
         sock = channel.connection._sock
+        descriptor = sock.fileno()
+        assert readable()
         assert channel.get_message(timeout=0)["type"] == "subscribe"
         assert not readable()
         client.publish("news", "rain")
@@ -414,6 +420,129 @@ async def test_a_descriptor_shows_what_can_be_read_and_no_more(simulation, clien
         assert readable()
         assert channel.get_message(timeout=0)["data"] == b"rain"
         assert not readable()
+
+
+# -- what a socket does besides
+
+
+@pytest.fixture
+def sock(simulation):
+    with socket.create_connection(("redis.internal", 6379)) as sock:
+        yield sock
+
+
+async def test_bytes_are_read_in_parts_and_looked_at_before(simulation, sock):
+    sock.sendall(PING)
+    assert sock.recv(3, socket.MSG_PEEK) == b"+PO"
+    assert sock.recv(3) == b"+PO"
+    room = bytearray(2)
+    assert (sock.recv_into(room), bytes(room)) == (2, b"NG")
+    assert sock.recv(100) == b"\r\n"
+    sock.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        sock.recv(100)
+
+
+async def test_a_reset_is_told_as_one(simulation, sock):
+    sock.sendall(PING)
+    assert sock.recv(100) == b"+PONG\r\n"
+    simulation.server.stop()
+    with pytest.raises(ConnectionResetError, match="closed the connection"):
+        sock.recv(100)
+    with pytest.raises(ConnectionResetError, match="closed the connection"):
+        sock.sendall(PING)
+
+
+async def test_after_a_shutdown_nothing_is_sent_and_the_server_has_hung_up(simulation, sock):
+    sock.shutdown(socket.SHUT_WR)
+    with pytest.raises(BrokenPipeError):
+        sock.sendall(PING)
+    assert sock.recv(100) == b""
+    await simulation.run_until_idle()
+    assert simulation.loop.network.wires == []
+
+
+async def test_the_server_hears_of_a_socket_that_is_closed(simulation, sock):
+    assert len(simulation.loop.network.wires) == 1
+    assert sock.getpeername() == ("redis.internal", 6379)
+    sock.close()
+    await simulation.run_until_idle()
+    assert (simulation.loop.network.wires, sock.fileno()) == ([], -1)
+
+
+async def test_the_server_hears_of_a_socket_that_is_forgotten(simulation):
+    forgotten = [socket.create_connection(("redis.internal", 6379))]
+    forgotten.append(forgotten)
+    assert len(simulation.loop.network.wires) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        del forgotten
+        gc.collect()
+    await simulation.run_until_idle()
+    assert simulation.loop.network.wires == []
+
+
+async def test_a_socket_connects_once(simulation, sock):
+    with pytest.raises(OSError, match="already connected"):
+        sock.connect(("redis.internal", 6379))
+
+
+async def test_a_connection_is_not_used_from_outside_of_its_world(simulation, sock):
+    errors = []
+
+    def outside():
+        for use in (lambda: sock.sendall(PING), lambda: sock.recv(100)):
+            try:
+                use()
+            except RefusedInSimulation as error:
+                errors.append(str(error))
+
+    thread = threading.Thread(target=outside, name="outsider")
+    thread.start()
+    thread.join()
+    assert len(errors) == 2
+    assert "in thread 'outsider'" in errors[0]
+
+
+async def test_a_paused_process_reads_the_answer_when_it_goes_on(simulation, client):
+    web = simulation.process("web")
+    done = asyncio.create_task(web.run(asyncio.to_thread, took, client.blpop, "l", 60))
+    await simulation.advance(5)
+    web.pause(seconds=20)
+    client.rpush("l", "x")
+    assert await done == ((b"l", b"x"), 25)
+
+
+@pytest.mark.parametrize("schedule", ["random", "pct"])
+def test_an_adversarial_schedule_is_the_same_by_its_seed(each_backend, schedule):
+    def live():
+        client = connect()
+
+        def consume(n):
+            return [client.blpop("l", 5) for _ in range(2)], client.incr("n")
+
+        async def main(simulation):
+            tasks = [asyncio.create_task(asyncio.to_thread(consume, n)) for n in range(3)]
+            for n in range(6):
+                await asyncio.to_thread(client.rpush, "l", n)
+                await asyncio.sleep(1)
+            counts = [(await task)[1] for task in tasks]
+            assert sorted(counts) == [1, 2, 3]
+
+        with Simulation(backend=each_backend, schedule=schedule, seed=5) as simulation:
+            simulation.run(main(simulation))
+            client.close()
+            return simulation.trace.digest()
+
+    assert live() == live()
+
+
+def test_both_servers_answer_a_sync_client():
+    client = connect()
+    with Simulation(backend="both") as simulation:
+        assert client.incr("n") == 1
+        assert simulation.run(asyncio.to_thread(client.blpop, "l", 5)) is None
+        client.close()
 
 
 # -- from one world to the next
@@ -439,7 +568,7 @@ def test_what_was_sent_to_one_world_is_not_read_in_the_next():
     with Simulation():
         assert sock.recv(100) == b""
         with pytest.raises(ConnectionResetError, match="is over"):
-            sock.sendall(b"PING\r\n")
+            sock.sendall(PING)
     sock.close()
 
 
@@ -458,14 +587,13 @@ def test_after_the_simulation_a_client_reaches_the_real_network_again(real_liste
 def test_a_connection_to_a_real_server_is_not_used_in_a_simulation(real_listener):
     with socket.create_connection(real_listener.getsockname()) as real:
         accepted = real_listener.accept()[0]
-        command = b"*1\r\n$4\r\nPING\r\n"
         with (
             Simulation(),
             pytest.raises(RefusedInSimulation, match="was made outside of this simulation"),
         ):
-            real.sendall(command)
-        real.sendall(command)
-        assert accepted.recv(100) == command
+            real.sendall(PING)
+        real.sendall(PING)
+        assert accepted.recv(100) == PING
         accepted.close()
 
 
