@@ -192,6 +192,9 @@ class Watch(Tap):
             self._ticking.begin(ledger, words[0], fit=fit)
         elif script == "register" and words[1] == "0":
             self._ticking.end(ledger, words[0])
+            ledger.present.pop(words[0], None)
+        elif script == "register":
+            ledger.present[words[0]] = process
 
     def _tell_time(self, ledger: Ledger) -> None:
         ledger.now_ms = self._loop.server_clock.time_ns() // 1_000_000

@@ -27,6 +27,8 @@ from queuekit.simulation.errors import (
     SimulationLivelock,
     VirtualTimeLimit,
 )
+from queuekit.simulation.process import Process
+from queuekit.simulation.processes import unseen_failures
 from queuekit.simulation.schedule import EXPECTED_CHOICES, PCT
 from queuekit.simulation.world import Simulation
 
@@ -305,7 +307,7 @@ class _Living:
                     )
                 )
         found += _done_twice(simulation, self._terms.once)
-        found += _broken_workers(simulation)
+        found += _broken_processes(simulation)
         found += _broken_callbacks(simulation)
         # What the queue broke comes first: a story often fails because of it.
         self._run.breaches[:0] = found
@@ -332,6 +334,11 @@ def _unfinished(simulation: Simulation, watch: Watch, end_ms: int) -> list[str]:
     """Jobs that have not ended, in queues that have a worker, and which are due before the limit."""
     workers = simulation.workers()
     served = {each.worker.queue.name for each in workers if each.running or not each.alive}
+    served |= {
+        ledger.name
+        for ledger in watch.ledgers()
+        if any(_works(simulation, process) for process in ledger.present.values())
+    }
     return [
         life.key
         for ledger in watch.ledgers()
@@ -339,6 +346,17 @@ def _unfinished(simulation: Simulation, watch: Watch, end_ms: int) -> list[str]:
         for life in ledger.lives.values()
         if not life.over and life.due_ms <= end_ms
     ]
+
+
+def _works(simulation: Simulation, process: Process | None) -> bool:
+    """Whether a worker that was started by hand is there, or will be again when all is healed."""
+    if process is None:
+        return True
+    handles = [each for each in simulation.processes() if each.name == process.name]
+    if process.alive:
+        handle = next((each for each in handles if each.process is process), None)
+        return handle is None or handle.running or not handle.has_main
+    return any(each.restarts and not each.alive for each in handles)
 
 
 def _foreign(simulation: Simulation, terms: Terms) -> list[str]:
@@ -351,16 +369,14 @@ def _foreign(simulation: Simulation, terms: Terms) -> list[str]:
     return found
 
 
-def _broken_workers(simulation: Simulation) -> list[Breach]:
-    """Workers that ended by an exception of their own."""
+def _broken_processes(simulation: Simulation) -> list[Breach]:
+    """Workers and other processes that ended by an exception of their own."""
+    workers = {handle.name for handle in simulation.workers()}
     found = []
-    for handle in simulation.workers():
-        task = handle._task
-        if handle.alive and task is not None and task.done() and not task.cancelled():
-            error = task.exception()
-            if error is not None:
-                what = f"{handle.id} ended by itself: {_words(error)}"
-                found.append(Breach(f"worker:{type(error).__name__}", what, _now_s(simulation)))
+    for process, error in unseen_failures(simulation.processes()):
+        kind = "worker" if process.name in workers else "process"
+        what = f"{process.id} ended by itself: {_words(error)}"
+        found.append(Breach(f"{kind}:{type(error).__name__}", what, _now_s(simulation)))
     return found
 
 

@@ -41,6 +41,15 @@ class RefusedInSimulation(SimulationError, OSError):  # noqa: N818 (says what ha
 class ProcessDied(SimulationError):  # noqa: N818 (says what happened)
     """A process died while somebody waited for what it did."""
 
+    def __init__(self, message: str, process: str = "") -> None:
+        super().__init__(message)
+        self.process = process
+        "The `id` of the start that died."
+
+
+class ProcessFailed(SimulationError):  # noqa: N818 (says what happened)
+    """A process ended by an exception or with a status other than 0, and nobody has asked for it."""
+
 
 class FaultNeverFired(SimulationError):  # noqa: N818 (says what happened)
     """A misfortune was asked for and did not happen."""
