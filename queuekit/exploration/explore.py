@@ -57,6 +57,9 @@ class Exploration:
     seconds: float = 0.0
     "Of real time."
     runs_of_jobs: int = 0
+    "How often a task was entered."
+    unentered: str = ""
+    "Why one was not, of the first for which that is known."
     excused: Counter[str] = field(default_factory=Counter)
     "What stories raised because of a misfortune, by its first words; no promise is broken by it."
     points: int = 0
@@ -79,6 +82,7 @@ class Exploration:
         self.reached += run.reached
         self.effects += run.effects
         self.runs_of_jobs += run.runs_of_jobs
+        self.unentered = self.unentered or run.unentered
         if run.excused:
             self.excused[run.excused.partition(":")[0]] += 1
 
@@ -88,6 +92,7 @@ class Exploration:
         self.reached += part.reached
         self.effects += part.effects
         self.runs_of_jobs += part.runs_of_jobs
+        self.unentered = self.unentered or part.unentered
         self.excused += part.excused
 
 
@@ -314,10 +319,19 @@ class _Exploring:
                 f"  Effects were: {', '.join(seen) or 'none'}.\n"
                 "  What never happens cannot happen twice: mend the name, or bring it about."
             )
-        if not self.result.runs_of_jobs and not self._terms.checkers:
+        if not self.result.runs_of_jobs:
+            why = f"  {self.result.unentered}\n" if self.result.unentered else ""
             raise Vacuous(
-                f"in {runs} run(s) not one job ran.\n"
-                "  A story starts workers (simulation.worker) and enqueues jobs."
+                f"in {runs} run(s) not one job ran: no task was ever entered.\n{why}"
+                "  A story starts workers (simulation.worker) and enqueues jobs that they can run. Jobs of"
+                " another queue are counted by its checker (queuekit.foreign)."
+            )
+        if self.result.excused.total() >= runs:
+            kinds = ", ".join(f"{name} ({n})" for name, n in self.result.excused.most_common())
+            raise Vacuous(
+                f"in {runs} run(s) the story was never told to its end: a misfortune has excused each of"
+                f" them.\n  It raised: {kinds}.\n"
+                "  Let it catch what it can live with, or let the misfortune strike later."
             )
 
 

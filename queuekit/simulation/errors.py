@@ -31,7 +31,12 @@ class InvariantBroken(SimulationError, AssertionError):  # noqa: N818 (says what
 
 
 class JobsFailed(SimulationError):  # noqa: N818 (says what happened)
-    """A job failed while `drain` ran."""
+    """A job failed while `drain` ran; `queue` and `key` are those of the first."""
+
+    def __init__(self, message: str, queue: str, key: str) -> None:
+        super().__init__(message)
+        self.queue = queue
+        self.key = key
 
 
 class RefusedInSimulation(SimulationError, OSError):  # noqa: N818 (says what happened)
