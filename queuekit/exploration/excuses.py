@@ -79,9 +79,7 @@ def _failed_by_it(simulation: Simulation, watch: Watch, queue: str, key: str) ->
     if life is None or life.status != "failed" or life.run is None:
         return False
     run = life.run
-    return run.let_go == "lost" or (
-        run.error is not None and excused(simulation, watch, run.error)
-    )
+    return run.let_go == "lost" or (run.error is not None and excused(simulation, watch, run.error))
 
 
 def _life_of(watch: Watch, queue: str, key: str) -> Life | None:

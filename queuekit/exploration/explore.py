@@ -175,7 +175,7 @@ def explore(
         once: names of effects that must not happen twice with the same details.
         reach: labels of which each must be reached in some run.
         limit, steps: virtual seconds after all misfortune, and steps of the loop in all, that a run may take.
-        guard: the share of runs that are lived twice and must be the same.
+        guard: the share of runs that are lived twice and must be the same; at least one, unless it is 0.
         jobs: processes that share the runs; the result is that of one.
         kept: the folder of failures; None keeps none.
         redeliver: kill the worker at each point of the boring run too, each point once.
@@ -216,10 +216,10 @@ class _Exploring:
         with _quick():
             self.kept_first()
             if redeliver:
-                self.redeliver()
+                self.redeliver(guard=budget.guard)
             until = None if budget.minutes is None else began + 60 * budget.minutes
             if deviations is not None:
-                self.exhaust(deviations, budget.seeds or EVERY_RUNS, until)
+                self.exhaust(deviations, budget.seeds or EVERY_RUNS, until, guard=budget.guard)
             else:
                 self.search(budget.runs, until, guard=budget.guard, jobs=budget.jobs)
         self.result.seconds = time.monotonic() - began
@@ -238,8 +238,9 @@ class _Exploring:
 
     def search(self, runs: int | None, until: float | None, *, guard: float, jobs: int) -> None:
         """Run by run, in one process or several."""
-        every = round(1 / guard) if guard else 0
-        live = _Numbered(self._story, self._terms, self._portfolio, every)
+        first = 0 if runs == 1 or until is not None else 1  # time may end after one run
+        guarded = _Share(round(1 / guard), first) if guard else None
+        live = _Numbered(self._story, self._terms, self._portfolio, guarded)
         if jobs > 1:
             found = parallel.search(live, self.result, runs=runs, until=until, jobs=jobs)
         else:
@@ -249,10 +250,11 @@ class _Exploring:
             of = f" of {runs}" if runs is not None else ""
             self._fail(run, f"run {found + 1}{of}")
 
-    def redeliver(self) -> None:
+    def redeliver(self, *, guard: float) -> None:
         """The boring run with one worker killed, at each place at which that is possible."""
         plan = Plan(self._portfolio.first_seed, "fifo", anything(["kill"]), ())
-        boring = run_once(self._story, plan, self._terms, ask=True)
+        live = lived_twice if guard else run_once
+        boring = live(self._story, plan, self._terms, ask=True)
         self.result.take(boring)
         if boring.broken:
             self._fail(boring, "the run without any misfortune")
@@ -267,7 +269,7 @@ class _Exploring:
             if run.broken:
                 self._fail(run, f"redelivery, point {self.result.points}")
 
-    def exhaust(self, deviations: int, runs: int, until: float | None) -> None:
+    def exhaust(self, deviations: int, runs: int, until: float | None, *, guard: float) -> None:
         """Everything that differs in at most so many decisions."""
         profile = anything(self._portfolio.kinds)
         schedule = "random" if set(self._portfolio.schedules) != {"fifo"} else "fifo"
@@ -275,7 +277,8 @@ class _Exploring:
 
         def live(tape: list[Deviation]) -> Lived:
             plan = Plan(self._portfolio.first_seed, schedule, profile, tuple(tape))
-            run = run_once(self._story, plan, self._terms, ask=True)
+            once = run_once if tape or not guard else lived_twice
+            run = once(self._story, plan, self._terms, ask=True)
             self.result.take(run)
             last[:] = [run]
             return Lived(run.asked, run.broken)
@@ -335,20 +338,32 @@ class _Exploring:
             )
 
 
-class _Numbered:
-    """Lives through the run of a number; a share of them twice."""
+class _Share(NamedTuple):
+    """Every so manieth run; the first of them comes early, so that every exploration has one."""
 
-    def __init__(self, story: Story, terms: Terms, portfolio: Portfolio, every: int) -> None:
+    every: int
+    first: int
+
+    def __contains__(self, number: object) -> bool:
+        return isinstance(number, int) and number % self.every == self.first % self.every
+
+
+class _Numbered:
+    """Lives through the run of a number; some of them twice."""
+
+    def __init__(
+        self, story: Story, terms: Terms, portfolio: Portfolio, guarded: _Share | None
+    ) -> None:
         self._story, self._terms, self._portfolio = story, terms, portfolio
-        self._every = every
+        self._guarded = guarded
         self.last: Run | None = None
 
     def __call__(self, number: int) -> Run:
         plan = self._portfolio.plan(number)
         if plan.schedule == "pct":
             plan = replace(plan, expected_choices=self._expected_choices)
-        guarded = self._every and number % self._every == self._every - 1
-        live = lived_twice if guarded else run_once
+        twice = self._guarded is not None and number in self._guarded
+        live = lived_twice if twice else run_once
         self.last = live(self._story, plan, self._terms)
         return self.last
 
