@@ -253,8 +253,7 @@ class _Exploring:
     def redeliver(self, *, guard: float) -> None:
         """The boring run with one worker killed, at each place at which that is possible."""
         plan = Plan(self._portfolio.first_seed, "fifo", anything(["kill"]), ())
-        live = lived_twice if guard else run_once
-        boring = live(self._story, plan, self._terms, ask=True)
+        boring = _lived(self._story, plan, self._terms, twice=bool(guard), ask=True)
         self.result.take(boring)
         if boring.broken:
             self._fail(boring, "the run without any misfortune")
@@ -263,7 +262,7 @@ class _Exploring:
                 continue
             tape = (Deviation(asked.site, asked.nth, 1),)
             struck = Plan(plan.seed, "fifo", plan.profile, tape)
-            run = run_once(self._story, struck, self._terms)
+            run = run_once(self._story, struck, self._terms, trace=False)
             self.result.take(run)
             self.result.points += 1
             if run.broken:
@@ -277,8 +276,8 @@ class _Exploring:
 
         def live(tape: list[Deviation]) -> Lived:
             plan = Plan(self._portfolio.first_seed, schedule, profile, tuple(tape))
-            once = run_once if tape or not guard else lived_twice
-            run = once(self._story, plan, self._terms, ask=True)
+            twice = bool(guard) and not tape
+            run = _lived(self._story, plan, self._terms, twice=twice, ask=True)
             self.result.take(run)
             last[:] = [run]
             return Lived(run.asked, run.broken)
@@ -363,8 +362,7 @@ class _Numbered:
         if plan.schedule == "pct":
             plan = replace(plan, expected_choices=self._expected_choices)
         twice = self._guarded is not None and number in self._guarded
-        live = lived_twice if twice else run_once
-        self.last = live(self._story, plan, self._terms)
+        self.last = _lived(self._story, plan, self._terms, twice=twice)
         return self.last
 
     @cached_property
@@ -372,6 +370,13 @@ class _Numbered:
         """As many choices as the boring run has: PCT's changes are spread over the run, and not behind it."""
         plan = Plan(self._portfolio.first_seed, "pct", tape=())
         return max(1, run_once(self._story, plan, self._terms).choices)
+
+
+def _lived(story: Story, plan: Plan, terms: Terms, *, twice: bool, ask: bool = False) -> Run:
+    """A run, with its trace only where it is compared with that of a second one."""
+    if twice:
+        return lived_twice(story, plan, terms, ask=ask)
+    return run_once(story, plan, terms, ask=ask, trace=False)
 
 
 def _last(live: _Numbered) -> Run:

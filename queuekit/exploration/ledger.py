@@ -58,10 +58,12 @@ class Run:
         "error",
         "fence",
         "lease_end_ms",
+        "lease_over_ns",
         "let_go",
         "outcome",
         "own_end",
         "process",
+        "told_lost_ns",
         "worker",
     )
 
@@ -75,9 +77,13 @@ class Run:
         self.worker = worker
         self.process = process
         self.lease_end_ms = lease_end_ms
-        "As it was last renewed."
+        "As it was last renewed, by the server's clock."
+        self.lease_over_ns = 0
+        "The same, of the world's elapsed time: its worker's own clock, at the latest."
         self.began_ms: int | None = None
         "When its task was called."
+        self.told_lost_ns: int | None = None
+        "When a renewal was first answered so."
         self.outcome = ""
         "How that call ended: returned, raised, cancelled or killed; empty as long as it runs."
         self.error: BaseException | None = None
@@ -208,6 +214,9 @@ class Ledger:
         self.has_lived_well: Callable[[str, int], bool] = lambda worker, since_ms: False
         "Whether a worker runs, and nothing was disturbed since then."
         self.now_ms = 0
+        "By the server's clock."
+        self.now_ns = 0
+        "Of the world's elapsed time."
 
     def breach(self, promise: str, key: str, what: str) -> None:
         """A promise is broken, now."""
