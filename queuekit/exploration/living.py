@@ -400,7 +400,8 @@ def _works(simulation: Simulation, process: Process | None) -> bool:
     if process.alive:
         handle = next((each for each in handles if each.process is process), None)
         return handle is None or handle.running or not handle.has_main
-    return any(each.restarts and not each.alive for each in handles)
+    # It may have begun anew, and have had no answer yet.
+    return any(each.restarts and (each.running or not each.alive) for each in handles)
 
 
 def _foreign(simulation: Simulation, terms: Terms) -> list[str]:
