@@ -81,6 +81,11 @@ class Watch(Tap):
                     self._goes_on(ledger, life, run)
         return list(dict.fromkeys(self._found))
 
+    @property
+    def found(self) -> int:
+        """How many breaches were found so far, without another look."""
+        return len(self._found)
+
     def look(self) -> None:
         """Hold what the server holds against what it must hold; at the end, and whenever wanted."""
         network = self._loop.network
@@ -197,6 +202,9 @@ class Watch(Tap):
             self._ticking.begin(ledger, words[0], fit=fit)
         elif script == "register" and words[1] == "0":
             self._ticking.end(ledger, words[0])
+            ledger.present.pop(words[0], None)
+        elif script == "register":
+            ledger.present[words[0]] = process
 
     def _tell_time(self, ledger: Ledger) -> None:
         ledger.now_ms = self._loop.server_clock.time_ns() // 1_000_000

@@ -203,6 +203,8 @@ class Ledger:
         self.claims: dict[str, str] = {}
         "The last claim of each worker."
         self.workers: dict[str, Process | None] = {}
+        self.present: dict[str, Process | None] = {}
+        "Workers that have told that they are there, and not that they leave."
         self.ticks: dict[tuple[str, int], str] = {}
         "Who has handled it first: schedule and tick -> the worker."
         self.tick_jobs: dict[tuple[str, int], str] = {}
