@@ -245,7 +245,15 @@ class TurningLoop(ObservedLoop):
         self._instant_steps += 1
         if self._instant_steps > self._counts_after:
             self._count_turn(handle)
-        handle._run()
+        try:
+            handle._run()
+        except SystemExit as exited:  # asyncio lets it through: it ends the process, not the world
+            if process is None:
+                raise
+            task = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]
+            if isinstance(task, asyncio.Task):
+                task._log_traceback = False  # the process tells of it
+            process.leave(exited)
 
     def _seen(
         self, task: asyncio.Task[Any], process: Process | None, handle: asyncio.Handle

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from itertools import pairwise
 
 from queuekit import JobError
 from queuekit.errors import (
@@ -64,6 +65,9 @@ async def results(simulation):
             assert batched.status is not Status.ABORTED, (
                 f"a batch without an error aborted {batched}"
             )
+            waited = await queue.enqueue("slow", key="waited", seconds=2)
+            await waited.refresh(until_complete=30)
+            assert waited.result == "waited", f"waited for {waited}"
             told = []
             await queue.enqueue("slow", key="heard", seconds=2)
             await queue.listen(["heard"], lambda key, status: told.append(status))
@@ -72,6 +76,12 @@ async def results(simulation):
             assert not calm(simulation)
 
     await web.run(asks)
+
+
+async def pauses(job):
+    """Between its runs, in whole seconds; their jitter is pinned to its upper bound."""
+    runs = await job.history()
+    return [round((later.started - earlier.ended) / 1000) for earlier, later in pairwise(runs)]
 
 
 async def retries(simulation):
@@ -103,6 +113,8 @@ async def retries(simulation):
                 "fixed": (3, 3), "grows": (4, 4), "bounded": (4, 4), "twice": (2, 3), "once": (1, 1)
             }, spent  # fmt: skip
             assert found["twice"].result == "at last"
+            assert await pauses(found["grows"]) == [1, 2, 4]
+            assert await pauses(found["bounded"]) == [2, 3, 3]
             history = [(a.number, a.outcome, a.error) for a in await found["twice"].history()]
             assert history == [
                 (1, "retried", "ValueError: failure 1"),
