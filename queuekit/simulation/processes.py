@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from queuekit.simulation import given
 from queuekit.simulation.errors import ProcessDied, SimulationError, ThreadEnded
 from queuekit.simulation.process import PROCESS, Process
 
@@ -66,7 +67,13 @@ class SimulatedProcess:
             self._task = self.process.run(self._run_main, self._main)
 
     def _run_main(self, main: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
-        return self._simulation.loop.create_task(main(), name=self.name)
+        coroutine = main()
+        if not inspect.iscoroutine(coroutine):
+            raise SimulationError(
+                f"process({self.name!r}, main): main gave {coroutine!r}, and no coroutine.\n"
+                "  It is an async function without arguments: async def serve(): ..."
+            )
+        return self._simulation.loop.create_task(coroutine, name=self.name)
 
     @property
     def id(self) -> str:
@@ -101,6 +108,9 @@ class SimulatedProcess:
         Raises:
             ProcessDied: the process died before the function ended, or is dead already.
         """
+        given.function(
+            "process.run", "function", function, hint="process.run(queue.enqueue, 'ship')"
+        )
         if not self.alive:
             raise ProcessDied(f"{self.id} is dead; restart() starts it anew.")
         loop, process = self._simulation.loop, self.process
