@@ -403,7 +403,8 @@ class Simulation(Passing):
         """End all misfortune.
 
         No fault fires any more, what stood still goes on, who was cut off is joined to the network, the
-        server is up, and workers that are dead are restarted; other processes too if they are to.
+        server is up, and workers that are dead are restarted; other processes too if they are to. Who was
+        told to end, and has ended, stays so.
         """
         self.faults.healed = True
         self.server.start()
