@@ -197,6 +197,9 @@ class Watch(Tap):
             self._ticking.begin(ledger, words[0], fit=fit)
         elif script == "register" and words[1] == "0":
             self._ticking.end(ledger, words[0])
+            ledger.present.pop(words[0], None)
+        elif script == "register":
+            ledger.present[words[0]] = process
 
     def _tell_time(self, ledger: Ledger) -> None:
         ledger.now_ms = self._loop.server_clock.time_ns() // 1_000_000
@@ -250,7 +253,7 @@ class Watch(Tap):
         return None
 
     def moment(self, name: str, details: Mapping[str, object]) -> None:
-        if name not in ("abandoned", "committing"):
+        if name not in ("abandoned", "committing", "committed"):
             return
         process = PROCESS.get()
         for ledger in self._ledgers.values():
@@ -258,7 +261,10 @@ class Watch(Tap):
             if ledger.name != details["queue"] or life is None:
                 continue
             run = next((run for run in reversed(life.runs) if run.process is process), None)
-            if run is not None and name == "committing":
+            if name == "committed":
+                self._tell_time(ledger)
+                runs.told(ledger, life, process, details)
+            elif run is not None and name == "committing":
                 run.committing = True
             elif run is not None and run.open:
                 self._tell_time(ledger)

@@ -63,6 +63,7 @@ class Run:
         "outcome",
         "own_end",
         "process",
+        "told",
         "told_lost_ns",
         "worker",
     )
@@ -82,6 +83,8 @@ class Run:
         "The same, of the world's elapsed time: its worker's own clock, at the latest."
         self.began_ms: int | None = None
         "When its task was called."
+        self.told = ""
+        "How its worker says that it has ended."
         self.told_lost_ns: int | None = None
         "When a renewal was first answered so."
         self.outcome = ""
@@ -200,6 +203,8 @@ class Ledger:
         self.claims: dict[str, str] = {}
         "The last claim of each worker."
         self.workers: dict[str, Process | None] = {}
+        self.present: dict[str, Process | None] = {}
+        "Workers that have told that they are there, and not that they leave."
         self.ticks: dict[tuple[str, int], str] = {}
         "Who has handled it first: schedule and tick -> the worker."
         self.tick_jobs: dict[tuple[str, int], str] = {}

@@ -122,6 +122,8 @@ class Faults:
         "Asked at each moment that a process passes: a kind that strikes processes, and its arguments."
         self.struck: list[tuple[Strike, str]] = []
         "All that has fired, planned or not, with its words, in the order of happening."
+        self.ended: dict[str, None] = {}
+        "Starts of processes (their ids) that were killed, or told to end."
         self.healed = False
         self._simulation = simulation
         self._seen: dict[str, None] = {}
@@ -295,6 +297,8 @@ class Faults:
 
     def _strike_process(self, kind: str, arguments: Mapping[str, Any], process: Process) -> None:
         handle = self._handle_of(process)
+        if kind in ("kill", "terminate"):
+            self.ended[process.id] = None
         if kind == "kill":
             process.kill()
             after = arguments["restart_after"]
