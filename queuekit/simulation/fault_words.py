@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from queuekit.simulation.clock import epoch_ns
+from queuekit.simulation.clock import MAX_RATE, epoch_ns
 from queuekit.simulation.effects import MOMENTS
 from queuekit.simulation.errors import SimulationError
 from queuekit.simulation.fault_kinds import AT_HOPS, AT_STEPS, CLOCKS, KINDS, OF_PROCESSES, WORDS
@@ -76,6 +76,7 @@ def fault_of(
         times=times,
         chance=chance,
         process=name,
+        handle=None if isinstance(process, str) else process,
         optional=optional,
     )
 
@@ -132,6 +133,9 @@ def _check_values(kind: str, arguments: Mapping[str, Any]) -> None:
         else:
             fits = isinstance(value, int | float) and not isinstance(value, bool)
             fits, expected = fits and math.isfinite(value), "a number"
+            if name == "rate":
+                fits = fits and -1 < value < MAX_RATE - 1
+                expected = f"above -1 (a clock that stands still) and below {MAX_RATE - 1:,}"
             if name == "restart_after" or (name == "seconds" and kind not in CLOCKS):
                 fits, expected = fits and value >= 0, "a number, 0 or more"
         if not fits:
