@@ -346,3 +346,11 @@ async def test_a_clock_that_is_none_is_refused_where_it_is_planned(simulation, r
     with pytest.raises(SimulationError, match="rate is "):
         simulation.inject("drift", at=1, process="web", rate=rate)
     assert simulation.faults.planned == []
+
+
+async def test_who_waits_for_a_cancelled_worker_is_not_cancelled_itself(simulation):
+    worker = simulation.worker([work])
+    await simulation.advance(1)
+    worker.cancel()
+    with pytest.raises(ProcessDied, match="the main function of worker-1#1 was cancelled"):
+        await worker.wait()
