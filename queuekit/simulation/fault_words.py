@@ -42,7 +42,7 @@ def fault_of(
     if kind not in KINDS:
         raise SimulationError(f"there is no fault {kind!r}.\n  It is one of {', '.join(KINDS)}.")
     given = {"at": at, "command": command, "before": before, "after": after, "task": task}
-    triggers = [name for name, value in given.items() if value is not None]
+    triggers = [word for word, value in given.items() if value is not None]
     if len(triggers) != 1:
         raise SimulationError(
             f"inject({kind!r}) with {' and '.join(triggers) or 'no moment'}: it needs exactly one of "
@@ -58,7 +58,6 @@ def fault_of(
         raise SimulationError(f"inject({kind!r}, at={at!r}) needs process=: whom does it strike?")
     _check_side(kind, before=before, after=after)
     target = command or before or after
-    side = "reply" if after or (command and kind == "lose_reply") else "request"
     if target in MOMENTS and kind in AT_HOPS:
         raise SimulationError(
             f"inject({kind!r}) strikes a command or its reply, and {target!r} is a moment.\n"
@@ -68,7 +67,7 @@ def fault_of(
         kind,
         {**KINDS[kind], **arguments},
         command=None if target in MOMENTS else target,
-        side=side,
+        side="reply" if after or (command and kind == "lose_reply") else "request",
         moment=target,
         task=task,
         at=_seconds(simulation, at),
