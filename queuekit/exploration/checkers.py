@@ -81,6 +81,11 @@ class Watch(Tap):
                     self._goes_on(ledger, life, run)
         return list(dict.fromkeys(self._found))
 
+    @property
+    def found(self) -> int:
+        """How many breaches were found so far, without another look."""
+        return len(self._found)
+
     def look(self) -> None:
         """Hold what the server holds against what it must hold; at the end, and whenever wanted."""
         network = self._loop.network

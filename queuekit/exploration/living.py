@@ -204,11 +204,11 @@ class _Living:
                         attach(simulation)
                 for rule in terms.invariants:
                     simulation.invariant(rule)
-                teller = Teller(simulation) if tell else None
+                teller = Teller(simulation, watch) if tell else None
                 self._phases(simulation, watch, swarm)
                 self._account(simulation)
                 if teller is not None:
-                    run.story = teller.told([breach.job for breach in run.breaches[:1]])
+                    run.story = teller.told(run.broken)
         except FaultNeverFired as error:
             if not plan.profile and not run.breaches:
                 run.breaches.append(Breach("story:FaultNeverFired", str(error)))
@@ -416,6 +416,7 @@ def _foreign(simulation: Simulation, terms: Terms) -> list[str]:
 
 def _broken_callbacks(simulation: Simulation) -> list[Breach]:
     """Callbacks that raised: a loop tells of them and goes on, so nobody else would."""
+    simulation.loop.broken_callback()  # its world need not tell of it, too
     return [
         Breach(
             f"callback:{type(each['exception']).__name__}",
