@@ -180,6 +180,8 @@ class Watch(Tap):
         network = self._loop.network
         assert network is not None
         self._tell_time(ledger)
+        if ledger.tampered:
+            return  # nothing of it is judged, and its records may be anything
         ledger.begin_anew(snapshot_of(network.contents(ledger.root, ledger.database), ledger.root))
 
     def _upkeep(
@@ -194,7 +196,8 @@ class Watch(Tap):
             self._ticking.end(ledger, words[0])
 
     def _tell_time(self, ledger: Ledger) -> None:
-        ledger.now_ms = self._loop.server_clock.time_ns() // 1_000_000
+        clock = self._loop.server_clock
+        ledger.tell_time(clock.time_ns() // 1_000_000, clock.skew_ns // 1_000_000)
 
     # -- what clients saw
 

@@ -60,6 +60,8 @@ class Run:
         "outcome",
         "own_end",
         "process",
+        "steady_claimed_ms",
+        "steady_end_ms",
         "worker",
     )
 
@@ -74,6 +76,9 @@ class Run:
         self.process = process
         self.lease_end_ms = lease_end_ms
         "As it was last renewed."
+        self.steady_end_ms = lease_end_ms
+        "The same by a clock that nobody sets: what its worker can know of it."
+        self.steady_claimed_ms = claimed_ms
         self.began_ms: int | None = None
         "When its task was called."
         self.outcome = ""
@@ -98,6 +103,8 @@ class Life:
         self.key = key
         self.payload = payload
         self.due_ms = due_ms
+        self.was_due = False
+        "Whether its time had come before the server's clock was set back."
         self.group = group
         self.status = status
         self.acknowledged = False
@@ -202,6 +209,34 @@ class Ledger:
         self.has_lived_well: Callable[[str, int], bool] = lambda worker, since_ms: False
         "Whether a worker runs, and nothing was disturbed since then."
         self.now_ms = 0
+        self.latest_ms = 0
+        "The latest time that the server's clock has shown."
+        self.ahead_ms = 0
+        "How far the server's clock was set ahead."
+
+    @property
+    def steady_ms(self) -> int:
+        """The server's time, had nobody ever set its clock."""
+        return self.now_ms - self.ahead_ms
+
+    def tell_time(self, now_ms: int, ahead_ms: int) -> None:
+        """It is then, by the server's clock; what is over stays over when that was set back."""
+        if now_ms < self.now_ms:
+            self._set_back(now_ms)
+        self.now_ms, self.ahead_ms = now_ms, ahead_ms
+        self.latest_ms = max(self.latest_ms, now_ms)
+
+    def _set_back(self, now_ms: int) -> None:
+        for life in self.lives.values():
+            if life.status == "queued" and life.due_ms <= self.now_ms:
+                life.was_due = True
+            if life.ends_ms <= self.now_ms:
+                life.ends_ms = 0
+            if life.known_until_ms <= self.now_ms:
+                life.known_until_ms = 0
+        for life in [each for each in self.ready.values() if each.due_ms > now_ms]:
+            del self.ready[life.key]
+            self._wait(life)
 
     def breach(self, promise: str, key: str, what: str) -> None:
         """A promise is broken, now."""
@@ -218,6 +253,10 @@ class Ledger:
                 "P7", key, f"was accepted anew while the job of that key is {before.status}"
             )
             self._leave(before)
+        if before is not None:
+            before.known_until_ms = (
+                0  # its record, by which its enqueue was known, is another's now
+            )
         life = self.lives[key] = Life(key, payload, due_ms, group, "queued")
         self.by_id[enqueue_id] = life
         self._enter(life)
@@ -226,6 +265,10 @@ class Ledger:
     def _enter(self, life: Life) -> None:
         life.status = "queued"
         life.entered_ms = self.now_ms
+        life.was_due = False
+        self._wait(life)
+
+    def _wait(self, life: Life) -> None:
         self._pushed += 1
         heapq.heappush(self._waiting, (life.due_ms, self._pushed, life))
 
@@ -237,6 +280,8 @@ class Ledger:
 
     def take(self, life: Life, run: Run, claim: str) -> None:
         """It is claimed."""
+        run.steady_claimed_ms = run.claimed_ms - self.ahead_ms
+        run.steady_end_ms = run.lease_end_ms - self.ahead_ms
         self._leave(life)
         life.status, life.fence, life.claim = "active", run.fence, claim
         life.lease_end_ms, life.worker = run.lease_end_ms, run.worker
@@ -294,6 +339,8 @@ class Ledger:
         self.top_fence = int(snapshot.contents.get("fence", 0))
         self.ticks, self.tick_jobs, self.last_ticks = {}, {}, {}
         self.passed_ticks = set()
+        for worker, claim in snapshot.fields("claims").items():
+            self.claims[worker] = claim.partition("\n")[0]
         leases, finished = snapshot.scores("lease"), snapshot.scores("finished")
         for key in sorted({*snapshot.calls, *snapshot.jobs}):
             call, state = snapshot.calls.get(key, b""), snapshot.jobs.get(key, {})
@@ -302,7 +349,7 @@ class Ledger:
             self.lives[key] = life
             self.by_id[(head or state.get("gone", "").encode()).partition(b" ")[0].decode()] = life
             life.fence, life.claim = int(state.get("fence", 0)), state.get("claim", "")
-            life.lease_end_ms = int(leases.get(key, 0))
+            life.lease_end_ms, life.worker = int(leases.get(key, 0)), state.get("worker", "")
             for name in ("attempts", "failures", "losses", "unknown"):
                 setattr(life, name, int(state.get(name, 0)))
             status = state.get("status", "queued")

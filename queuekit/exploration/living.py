@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import traceback
 from collections import Counter
@@ -201,6 +202,7 @@ class _Living:
         run.trace, run.lines = simulation.trace.digest(), simulation.trace.count
 
     def _phases(self, simulation: Simulation, watch: Watch, swarm: Swarm) -> None:
+        self._swarm = swarm
         went = self._attempt(simulation, self._told)
         if went:
             went = self._attempt(simulation, lambda world: self._live_out(world, watch, swarm))
@@ -212,13 +214,21 @@ class _Living:
         """Run a phase; whether the next one makes sense."""
         try:
             simulation.run(phase(simulation))
+        except asyncio.CancelledError:  # see `_told`
+            self._run.excused = (
+                "RecordGone: the story waits for what the server does not have any more"
+            )
+            return True
         except InvariantBroken as error:
+            if self._swarm.data_lost:
+                self._run.excused = f"{type(error).__name__}: {error}"
+                return True
             self._broken(simulation, f"invariant:{error.name}", str(error))
         except tuple(kind for kind, _ in _STANDSTILLS) as error:
             name = next(name for kind, name in _STANDSTILLS if isinstance(error, kind))
             self._broken(simulation, name, str(error))
         except Exception as error:  # of the story: jobs are not concerned, the run is judged by it
-            if _explained(simulation, error):
+            if self._swarm.data_lost or _explained(simulation, error):
                 self._run.excused = f"{type(error).__name__}: {error}"
                 return True
             self._broken(simulation, _promise_of(error, self._story), _words(error))
@@ -227,6 +237,16 @@ class _Living:
         return False
 
     async def _told(self, simulation: Simulation) -> None:
+        told = asyncio.current_task()
+        assert told is not None
+
+        def cut_off(kind: str) -> None:
+            after = {"lose_data": UNHEALED_S, "step_clock": self._terms.limit}.get(kind)
+            if after is not None:
+                loop = simulation.loop
+                loop.call_later(after, told.cancel, context=loop.server_context())
+
+        self._swarm.at_strike = cut_off
         result = await self._story(simulation)
         self._at_end = result if callable(result) else None
 
@@ -243,7 +263,10 @@ class _Living:
         end_ms = simulation.clock.time_ns() // 1_000_000 + round((UNHEALED_S + limit) * 1000)
 
         def waiting() -> list[str]:
-            return _unfinished(simulation, watch, end_ms) + _foreign(simulation, self._terms)
+            ahead_ms = simulation.loop.server_clock.skew_ns // 1_000_000
+            return _unfinished(simulation, watch, end_ms + ahead_ms) + _foreign(
+                simulation, self._terms
+            )
 
         async def ended_within(seconds: float) -> bool:
             try:
@@ -272,7 +295,9 @@ class _Living:
                 Breach(b.promise, str(b), (b.at_ms - start_ms) / 1000, b.job)
                 for b in watch.broken()
             ]
-        for checker in self._terms.checkers:
+        # Nobody can promise anything of what the server has lost; P1 to P8 are judged by what it holds since.
+        lost = self._swarm.data_lost
+        for checker in () if lost else self._terms.checkers:
             for each in checker(simulation):
                 at_ms = getattr(each, "at_ms", None)
                 found.append(
@@ -283,7 +308,7 @@ class _Living:
                         str(getattr(each, "job", "")),
                     )
                 )
-        found += _done_twice(simulation, self._terms.once)
+        found += _done_twice(simulation, () if lost else self._terms.once)
         found += _broken_workers(simulation)
         found += _broken_callbacks(simulation)
         # What the queue broke comes first: a story often fails because of it.
@@ -371,6 +396,8 @@ def _explained(simulation: Simulation, error: Exception) -> bool:
     if any(isinstance(e, kinds) or type(e).__module__.startswith("redis.") for e in chain):
         return True
     failed = [record for record in simulation.journal if record.status is Status.FAILED]
+    if any(f"task {record.key}" in simulation.faults.cancelled for record in failed):
+        return True
     return any(r.last is not None and r.last.exception in _OF_A_FAULT for r in failed)
 
 

@@ -104,7 +104,7 @@ def _check_claim(ledger: Ledger, life: Life, worker: str, fence: int) -> None:
         left = (life.lease_end_ms - now_ms) / 1000
         what = f"was given to {worker} while {life.worker} holds it, for {left:g} s more"
         ledger.breach("P2", key, what)
-    elif now_ms < life.due_ms:
+    elif now_ms < life.due_ms and not life.was_due:
         early = (life.due_ms - now_ms) / 1000
         ledger.breach("P5", key, f"was given to {worker} {early:g} s before its time")
     if fence <= ledger.top_fence:
@@ -159,6 +159,7 @@ def renew(
         life.lease_end_ms = ledger.now_ms + int(words[0])
         if life.run is not None:
             life.run.lease_end_ms = life.lease_end_ms
+            life.run.steady_end_ms = life.lease_end_ms - ledger.ahead_ms
     return NOBODY
 
 
@@ -193,7 +194,7 @@ def _ended(ledger: Ledger, life: Life, end: End, process: Process | None) -> Non
         ledger.breach("P3", key, f"was made {end.target} after its abort was acknowledged")
     elif life.status == "active" and end.target == "aborted":
         ledger.breach("P3", key, "was made aborted, and nobody has asked for that")
-    if end.lost and run is not None and ledger.has_lived_well(run.worker, run.claimed_ms):
+    if end.lost and run is not None and ledger.has_lived_well(run.worker, run.steady_claimed_ms):
         what = f"was lost by {run.worker}, which runs, and nothing has disturbed it since its claim"
         ledger.breach("P4", key, what)
     budget.check(ledger, life, run, end)

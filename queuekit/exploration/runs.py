@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from queuekit.exploration import labels
 from queuekit.exploration.ledger import Ledger, Life, Run
-from queuekit.simulation.process import Process
 
 
 def began(ledger: Ledger, life: Life, run: Run) -> None:
     """Called when a task is called, before it is entered."""
     key, now_ms = life.key, ledger.now_ms
-    if not life.holds(run.fence, life.claim):
+    taken = run.let_go == "lost" and _cannot_know(ledger, run)
+    if not life.holds(run.fence, life.claim) and not taken:
         how = life.status if life.over else f"{life.status} under fence {life.fence}"
         ledger.breach("P2", key, f"was begun by fence {run.fence}, and it is {how}")
-    elif now_ms >= life.lease_end_ms and not _has_clocks_of_its_own(run.process):
-        late = (now_ms - life.lease_end_ms) / 1000
+    elif now_ms >= run.lease_end_ms and not _cannot_know(ledger, run):
+        late = (now_ms - run.lease_end_ms) / 1000
         ledger.breach("P2", key, f"was begun by {run.worker} {late:g} s after its lease had ended")
     for other in life.runs:
         if other is run or not other.open or other.own_end:
             continue
-        if other.let_go == "lost" or now_ms >= other.lease_end_ms:
+        if taken or other.let_go == "lost" or now_ms >= other.lease_end_ms:
             ledger.reach(labels.OVERLAP)
         else:
             left = (other.lease_end_ms - now_ms) / 1000
@@ -40,6 +40,7 @@ def _check_alone(ledger: Ledger, life: Life, run: Run) -> None:
             ledger.breach("P4", suspect.key, what)
 
 
-def _has_clocks_of_its_own(process: Process | None) -> bool:
-    """Whether what it knows of its lease, by its own clock, may be wrong."""
-    return process is not None and process.clock.rate != 1
+def _cannot_know(ledger: Ledger, run: Run) -> bool:
+    """Whether a worker may still count on its lease: its clocks run wrong, or the server's was set."""
+    drifts = run.process is not None and run.process.clock.rate != 1
+    return drifts or ledger.steady_ms < run.steady_end_ms

@@ -51,13 +51,15 @@ class Ticking:
         self.end(ledger, worker)
         self.heard(ledger, worker)
         if fit:
-            self._begin(ledger.root, worker, ledger.now_ms)
+            self._begin(ledger, worker, ledger.now_ms)
         else:
             self._excused[ledger.root, worker] = None
 
-    def _begin(self, root: str, worker: str, begin_ms: int) -> None:
-        span = self._open[root, worker] = Span(worker, begin_ms)
-        self._spans.setdefault(root, []).append(span)
+    def _begin(self, ledger: Ledger, worker: str, begin_ms: int) -> None:
+        # What ticked before the server's clock was set back has ticked.
+        span = Span(worker, max(begin_ms, ledger.latest_ms))
+        self._open[ledger.root, worker] = span
+        self._spans.setdefault(ledger.root, []).append(span)
 
     def end(self, ledger: Ledger, worker: str) -> None:
         """It is gone, or leaves."""
@@ -91,7 +93,7 @@ class Ticking:
             known = self._steps_known[root, worker] == self._simulation.loop.server_clock.skew_ns
             if root == ledger.root and known and self._goes_on(worker, ledger.workers.get(worker)):
                 del self._excused[root, worker]
-                self._begin(root, worker, begin_ms)
+                self._begin(ledger, worker, begin_ms)
 
     def _goes_on(self, worker: str, process: Process | None) -> bool:
         if process is not None and not is_fit(process):

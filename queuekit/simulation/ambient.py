@@ -25,10 +25,6 @@ IDLE_WAIT_S = 3600.0
 """How long an idle worker waits: a quiet virtual year costs some thousand looks at the queue, not
 millions. What it has to know earlier wakes it: jobs, moments, and leases that may end."""
 
-TROUBLE_S = 600.0
-"""For so long after a disturbance, and at its beginning, a world that expects trouble lets idle workers look
-as often as in production; after that it is quiet, and a story of a week costs what it did."""
-
 JITTER_STEPS = 1000
 "A jittered delay is one of so many parts of its upper bound."
 
@@ -41,7 +37,7 @@ class SimulatedEnvironment(Environment):
     def __init__(self, simulation: Simulation) -> None:
         super().__init__()
         self._simulation = simulation
-        self._trouble_expected = False
+        self._expects_since_ns: int | None = None
         self._idle_until_ns = 0
         self._random = random.Random(f"queuekit ids {simulation.seed}")  # noqa: S311 (replayable)
 
@@ -64,11 +60,12 @@ class SimulatedEnvironment(Environment):
 
     def expect_trouble(self) -> None:
         """Let idle workers look as often as in production, as long as the world is not calm."""
-        self._trouble_expected = True
+        self._expects_since_ns = self._simulation.clock.elapsed_ns
 
     def idle_wait_s(self) -> float:
         loop, now_ns = self._simulation.loop, self._simulation.clock.elapsed_ns
-        trouble = self._trouble_expected and now_ns - loop.disturbed_ns < TROUBLE_S * NS
+        since_ns = self._expects_since_ns
+        trouble = since_ns is not None and loop.troubled(since_ns)
         wait_s = environment.IDLE_WAIT_S if trouble else IDLE_WAIT_S
         self._idle_until_ns = max(self._idle_until_ns, now_ns + round(wait_s * NS))
         return wait_s

@@ -42,7 +42,7 @@ AT_STEPS: dict[str, Mapping[str, Any]] = {"cancel": {}}
 
 OF_THE_SERVER: dict[str, Mapping[str, Any]] = {
     "outage": {"seconds": None},
-    "restart_server": {"data": "kept"},
+    "restart_server": {"data": "kept", "lag": 0},
     "flush_scripts": {},
     "step_clock": {"seconds": None},
 }

@@ -132,7 +132,7 @@ def _check_values(kind: str, arguments: Mapping[str, Any]) -> None:
         else:
             fits = isinstance(value, int | float) and not isinstance(value, bool)
             fits, expected = fits and math.isfinite(value), "a number"
-            if name == "restart_after" or (name == "seconds" and kind not in CLOCKS):
+            if name in ("restart_after", "lag") or (name == "seconds" and kind not in CLOCKS):
                 fits, expected = fits and value >= 0, "a number, 0 or more"
         if not fits:
             raise SimulationError(

@@ -12,8 +12,9 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from queuekit.environment import BACKGROUND
 from queuekit.simulation.chooser import Chooser
-from queuekit.simulation.clock import OwnClock, VirtualClock
+from queuekit.simulation.clock import NS, OwnClock, VirtualClock
 from queuekit.simulation.observe import Draw, Event, Hold, Hop, Moment, Observer
 from queuekit.simulation.process import PROCESS, Process, is_dead
 from queuekit.simulation.scope import OWN_CLOCK
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
     from queuekit.simulation.wire import Wire
 
 T = TypeVar("T")
+
+
+TROUBLE_S = 600.0
+"""For so long after a disturbance upkeep brings things about: leases end that nobody renews, and their
+jobs are run again. So nothing stands still yet, and an exploration's idle workers look as in production."""
 
 
 class Watch(Protocol):
@@ -66,8 +72,8 @@ class ObservedLoop(asyncio.BaseEventLoop):
         "Told of each step of a task."
         self.watch: Watch | None = None
         "Asked at each hop and moment what becomes of it."
-        self.disturbed_ns = clock.elapsed_ns
-        "When somebody last meddled with it, or when it began."
+        self.disturbed_ns: int | None = None
+        "When somebody last meddled with it."
         self.server_clock = OwnClock(self.clock)
         "The clock that decides: scripts are told its time when they arrive."
         self._world_began_ns = clock.elapsed_ns
@@ -77,6 +83,11 @@ class ObservedLoop(asyncio.BaseEventLoop):
         self.disturbed_ns = self.clock.elapsed_ns
         if self.tap is not None:
             self.tap.disturbed(what)
+
+    def troubled(self, since_ns: int | None = None) -> bool:
+        """Whether it was disturbed lately, or has begun lately if it never was (`since_ns`: then)."""
+        begin_ns = since_ns if self.disturbed_ns is None else self.disturbed_ns
+        return begin_ns is not None and self.clock.elapsed_ns - begin_ns < TROUBLE_S * NS
 
     def now_us(self) -> int:
         return (self.clock.elapsed_ns - self._world_began_ns) // 1000
@@ -149,6 +160,7 @@ class ObservedLoop(asyncio.BaseEventLoop):
         context = copy_context()
         context.run(PROCESS.set, None)
         context.run(OWN_CLOCK.set, self.server_clock)
+        context.run(BACKGROUND.set, False)  # its end is waited for, also when upkeep was struck
         return context
 
     def _arrive(self, hop: Hop, deliver: Callable[[], None], traced: bool) -> None:
@@ -183,7 +195,8 @@ class ObservedLoop(asyncio.BaseEventLoop):
             lane = (hop.connection, hop.direction)
             self._held_lanes[lane] = deque()
             context = copy_context()
-            self.call_later(late, self._release_lane, lane, hop, deliver, traced, context)
+            release = partial(self._release_lane, lane, hop, deliver, traced, context)
+            self.call_later(late, release, context=self.server_context())
         return late is None and not is_dead(PROCESS.get())
 
     def _wait_in(self, lane: Lane, hop: Hop, deliver: Callable[[], None], traced: bool) -> None:

@@ -198,7 +198,8 @@ class TurningLoop(ObservedLoop):
             if not future.done():
                 future.set_result(None)
             return
-        if next_ns is None or not (self._settling or self._timers.has_work):
+        idle = not (self._settling or self._timers.has_work or self.troubled())
+        if next_ns is None or idle:
             held = any(hold.reached and not hold.released for hold in self._holds)
             raise SimulationDeadlock(waiting.deadlock(self, held))
         if next_ns - self._wait_began_ns > _VIRTUAL_LIMIT_NS:

@@ -205,7 +205,12 @@ async def records(simulation):
             assert await seen(queue, "none") is None
             again = await put(queue, "ok", key="none", ttl=20, answer=3)
             assert again is not None
-        await ended(queue, "for ever", "told")
+        await ended(queue, "for ever")
+        while True:
+            job = await seen(queue, "told")
+            if job is None or job.status in TERMINAL_STATUSES:  # or it ended long ago
+                break
+            await asyncio.sleep(1)
         await asyncio.sleep(8)
         assert await seen(queue, "short") is None or not calm(simulation), "short outlives its ttl"
         if calm(simulation):

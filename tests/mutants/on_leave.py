@@ -91,6 +91,7 @@ async def rolling(simulation):
 async def no_more_ticks(simulation):
     """The schedules end, so that the world can come to an end."""
     for each in simulation.workers():
+        each.restart = lambda: None  # it is taken down: nobody starts it anew
         if each.alive:
             each.terminate()
     await asyncio.sleep(1)
