@@ -27,12 +27,15 @@ REDIS_LOWEST_READY := .venv-redis-$(REDIS_LOWEST)/.ready
 # The newest redis-py that SAQ accepts.
 REDIS_BENCH := 7.4.1
 BENCH_READY := .venv-bench/.ready
+# The newest redis-py that arq accepts. One environment beside each $(VENV): `make test-versions` has several.
+REDIS_ARQ := 5.3.1
+ARQ_READY := $(VENV)-arq/.ready
 SOURCES := queuekit pytest_plugin tests scenarios benchmarks docs conftest.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test quick lint format types model sweep chaos cron-years mutants explore
-.PHONY: test-servers test-redis-lowest test-versions bench dist constraints clean
+.PHONY: help demo test quick lint format types model sweep same-traces chaos cron-years mutants explore
+.PHONY: test-servers test-arq test-redis-lowest test-versions bench dist constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || sed -n 's/^\([a-z-]*\):.*## /  make \1  /p' Makefile
@@ -40,8 +43,12 @@ help: ## this list
 demo: $(READY) ## a shop's jobs live through a virtual week
 	@$(BIN)/python $(DEMO)
 
-test: $(READY) ## all tests
+test: $(READY) $(ARQ_READY) ## all tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(if $(PYTEST_ARGS),,@$(MAKE) --no-print-directory test-arq)
+
+test-arq: $(ARQ_READY) ## the tests of arq in the simulation, on the redis-py that it accepts
+	$(<D)/bin/python -m pytest tests/foreign/arq $(PYTEST_ARGS)
 
 quick: $(READY) ## the tests that take less than a quarter of a second each
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
@@ -51,6 +58,9 @@ model: $(READY) ## the store's scripts against a plain model, 200,000 random ste
 
 sweep: $(READY) ## kill, hang and cut off a worker at every single step (some minutes)
 	QUEUEKIT_SWEEP=full $(BIN)/python -m pytest tests/worker/test_crash_points.py $(PYTEST_ARGS)
+
+same-traces: $(READY) ## thirty seeds of each story on the embedded Redis and on every server there is
+	QUEUEKIT_SEEDS=30 $(BIN)/python -m pytest -q tests/exploration/test_servers.py $(PYTEST_ARGS)
 
 lint: $(READY) ## style, formatting, floors
 	$(BIN)/ruff check $(wildcard $(SOURCES))
@@ -122,6 +132,9 @@ $(READY): pyproject.toml constraints.txt
 
 $(REDIS_LOWEST_READY): pyproject.toml .venv-redis-$(REDIS_LOWEST).txt
 	$(call environment,$(PYTHON),.venv-redis-$(REDIS_LOWEST),.venv-redis-$(REDIS_LOWEST).txt,dev)
+
+$(ARQ_READY): pyproject.toml .venv-redis-$(REDIS_ARQ).txt
+	$(call environment,$(PYTHON),$(VENV)-arq,.venv-redis-$(REDIS_ARQ).txt,arq)
 
 $(BENCH_READY): pyproject.toml .venv-redis-$(REDIS_BENCH).txt
 	$(call environment,$(PYTHON),.venv-bench,.venv-redis-$(REDIS_BENCH).txt,bench)

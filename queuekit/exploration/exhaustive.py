@@ -13,15 +13,19 @@ Python code are independent nobody knows.
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from queuekit.exploration.errors import NotRepeatable
 from queuekit.simulation.chooser import Asked, Deviation
+from queuekit.simulation.errors import SimulationError
 
 EVERY_RUNS = 10_000
 "Runs of an exhaustive search, unless it is given another limit."
+
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
 
 MAX_ALTERNATIVES = 64
 "Of one decision that are tried one by one; a priority among a thousand is not for this search."
@@ -41,6 +45,8 @@ class Lived:
 class Searched:
     """What an exhaustive search has seen."""
 
+    deviations: int = 0
+    "The bound: at most so many."
     runs: int = 0
     exhausted: bool = False
     "Whether these were all there are within the bound."
@@ -51,6 +57,38 @@ class Searched:
     passed_over: Counter[str] = field(default_factory=Counter)
     "Decisions with more than `MAX_ALTERNATIVES`, by site: not all was seen."
 
+    def __str__(self) -> str:
+        return seen(self, "schedule")
+
+
+def seen(searched: Searched, what: str) -> str:
+    """What a search has seen, in words: whether it was all, and how much it was.
+
+    Args:
+        searched: by it.
+        what: it has run, in the singular: "schedule", "run".
+    """
+    places = "place" if searched.deviations == 1 else "places"
+    bound = f"differs in at most {_number(searched.deviations)} {places}"
+    if not searched.deviations:
+        bound = "differs in no place"
+    by_number = searched.by_deviations
+    parts = " + ".join(f"{by_number[number]:,}" for number in sorted(by_number))
+    runs = f"{searched.runs:,} run{'' if searched.runs == 1 else 's'} ({parts})"
+    if searched.exhausted:
+        return f"every {what} that {bound}: {runs}"
+    why = ""
+    if searched.failures:
+        why = ", up to the first that failed"
+    elif searched.passed_over:
+        sites = ", ".join(searched.passed_over)
+        why = f"; passed over were decisions among more than {MAX_ALTERNATIVES}: {sites}"
+    return f"not every {what} that {bound}: {runs}{why}"
+
+
+def _number(number: int) -> str:
+    return _NUMBERS[number] if number < len(_NUMBERS) else f"{number}"
+
 
 def every_schedule(
     run: Callable[[list[Deviation]], Lived],
@@ -59,6 +97,7 @@ def every_schedule(
     runs: int = EVERY_RUNS,
     first_failure: bool = True,
     kinds: Collection[str] | None = None,
+    until: float | None = None,
 ) -> Searched:
     """Run everything that differs from the boring run in at most so many decisions.
 
@@ -68,14 +107,23 @@ def every_schedule(
         runs: at most so many, above 0; if there are more, `exhausted` is False.
         first_failure: stop at the first one.
         kinds: only decisions at sites of these kinds are varied (default: at all).
+        until: stop at this moment of `time.monotonic()`.
 
     Raises:
         NotRepeatable: a run did not come to a decision that it had come to before.
+        SimulationError: the bound is below 0.
     """
-    searched = Searched()
+    if deviations < 0:
+        raise SimulationError(
+            f"deviations={deviations!r}: at most so many decisions differ; 0 is the boring run alone.\n"
+            "  Two see most of what there is to see; each one more costs a hundred times the runs."
+        )
+    searched = Searched(deviations)
     waiting: deque[list[Deviation]] = deque([[]])
     complete = True
     while waiting:
+        if until is not None and searched.runs and time.monotonic() >= until:
+            return searched
         tape = waiting.popleft()
         lived = run(list(tape))
         searched.runs += 1
@@ -116,5 +164,5 @@ def _decisions_behind(tape: list[Deviation], asked: Sequence[Asked]) -> Iterator
         f"a run that differs only from {last.site!r} number {last.nth} on did not come so far.\n"
         "  The same decisions must give the same run: something in it follows a real clock, a thread,\n"
         "  the order of a set, or what an earlier run has left behind.\n"
-        "  Run it twice with queuekit.exploration.guard, which shows the first difference."
+        "  queuekit.exploration.assert_repeatable lives through runs twice, and shows the first difference."
     )

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import gc
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 from queuekit.exploration import parallel, reduction
+from queuekit.exploration.arguments import names
 from queuekit.exploration.errors import ExplorationFailed, Vacuous
-from queuekit.exploration.exhaustive import EVERY_RUNS, Lived, every_schedule
+from queuekit.exploration.exhaustive import EVERY_RUNS, Lived, Searched, every_schedule, seen
 from queuekit.exploration.failures import KEPT, Failure, Kept, in_words, relive
-from queuekit.exploration.living import LIMIT_S, Plan, Run, Story, Terms, checkers_of, run_once
+from queuekit.exploration.guard import lived_twice
+from queuekit.exploration.living import (
+    LIMIT_S,
+    STEPS_PER_RUN,
+    Plan,
+    Run,
+    Story,
+    Terms,
+    checkers_of,
+    run_once,
+)
+from queuekit.exploration.silence import silent
 from queuekit.exploration.swarm import anything, checked, drawn
-from queuekit.exploration.twice import lives_again
 from queuekit.simulation.chooser import Deviation
 from queuekit.simulation.errors import SimulationError
-from queuekit.simulation.schedule import SCHEDULES
+from queuekit.simulation.schedule import SCHEDULES, schedules_of
 from queuekit.simulation.world import Simulation
 
 SEEDS = 100
@@ -39,8 +50,10 @@ class Exploration:
     failures: list[Failure] = field(default_factory=list)
     reached: Counter[str] = field(default_factory=Counter)
     "How often each label was reached, in all runs together."
-    exhausted: bool = False
-    "Whether it was all there is within `deviations`."
+    effects: Counter[str] = field(default_factory=Counter)
+    "How often each effect happened, likewise."
+    searched: Searched | None = None
+    "What was seen within `deviations`, if that was asked for."
     seconds: float = 0.0
     "Of real time."
     runs_of_jobs: int = 0
@@ -49,13 +62,33 @@ class Exploration:
     points: int = 0
     "Places at which a worker was killed, under `redeliver`."
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether it was all there is within `deviations`."""
+        return self.searched is not None and self.searched.exhausted
+
+    def __str__(self) -> str:
+        runs = f"{self.runs:,} run{'' if self.runs == 1 else 's'}"
+        if self.searched is not None:
+            runs = seen(self.searched, "run")
+        return f"{runs}; {self.failures[0].promise if self.failures else 'nothing'} is broken"
+
     def take(self, run: Run) -> None:
         """Count a run in."""
         self.runs += 1
         self.reached += run.reached
+        self.effects += run.effects
         self.runs_of_jobs += run.runs_of_jobs
         if run.excused:
             self.excused[run.excused.partition(":")[0]] += 1
+
+    def add(self, part: Exploration) -> None:
+        """Count in what another process has lived through."""
+        self.runs += part.runs
+        self.reached += part.reached
+        self.effects += part.effects
+        self.runs_of_jobs += part.runs_of_jobs
+        self.excused += part.excused
 
 
 class Portfolio(NamedTuple):
@@ -111,6 +144,7 @@ def explore(
     once: Collection[str] = (),
     reach: Collection[str] = (),
     limit: float = LIMIT_S,
+    steps: int = STEPS_PER_RUN,
     guard: float = GUARD,
     jobs: int = 1,
     kept: str | Path | None = KEPT,
@@ -125,11 +159,9 @@ def explore(
     Runs that failed before and were kept come first of all.
 
     Args:
-        story: an async function of a simulation, which starts workers and enqueues jobs. What it gives
-            back, if that can be called, is called in the end.
-        seeds: how many runs (default 100, or without end under `minutes`).
+        story: an async function of a simulation, which starts workers and enqueues jobs.
+        seeds: how many runs from `first_seed` on (default 100, or without end under `minutes`).
         minutes: how long, of real time.
-        first_seed: of the first run.
         backend: as for a `Simulation`.
         faults: kinds of misfortune (default: all that a queue must live through; `()` is none).
         schedules: of "fifo", "random" and "pct", by turns.
@@ -137,24 +169,25 @@ def explore(
         checkers: called with the simulation after each run, beside `story.checkers`; each gives what broke.
         once: names of effects that must not happen twice with the same details.
         reach: labels of which each must be reached in some run.
-        limit: virtual seconds after the end of all misfortune.
+        limit, steps: virtual seconds after all misfortune, and steps of the loop in all, that a run may take.
         guard: the share of runs that are lived twice and must be the same.
         jobs: processes that share the runs; the result is that of one.
         kept: the folder of failures; None keeps none.
         redeliver: kill the worker at each point of the boring run too, each point once.
         deviations: instead of seeds, every run that differs from the boring one in at most so many
-            decisions; `exhausted` tells whether these were all.
+            decisions, up to `seeds` runs (10,000); `exhausted` tells whether these were all.
         check: whether P1 to P8 are checked.
 
     Raises:
         ExplorationFailed: a run broke something. It is an AssertionError, with the reduced run as a story
             and the command that replays it.
-        Vacuous: no job ever ran, or a label of `reach` was never reached.
+        Vacuous: no job ever ran, or a label of `reach`, or an effect of `once`, never came.
         NotRepeatable, SimulationError: a run lived twice was not the same; an argument makes no sense.
     """
     checks = checkers_of(story, checkers)
-    terms = Terms(backend, limit, tuple(invariants), checks, tuple(once), check)
-    portfolio = Portfolio(_schedules(schedules), checked(faults), first_seed)
+    once, reach = names(once, "once"), names(reach, "reach")
+    terms = Terms(backend, limit, tuple(invariants), checks, once, check, steps=steps)
+    portfolio = Portfolio(schedules_of(schedules), checked(faults), first_seed)
     budget = Budget(seeds, minutes, guard, jobs)
     return _Exploring(story, terms, portfolio, kept).explored(budget, redeliver, deviations, reach)
 
@@ -179,10 +212,10 @@ class _Exploring:
             self.kept_first()
             if redeliver:
                 self.redeliver()
+            until = None if budget.minutes is None else began + 60 * budget.minutes
             if deviations is not None:
-                self.exhaust(deviations, budget.seeds or EVERY_RUNS)
+                self.exhaust(deviations, budget.seeds or EVERY_RUNS, until)
             else:
-                until = None if budget.minutes is None else began + 60 * budget.minutes
                 self.search(budget.runs, until, guard=budget.guard, jobs=budget.jobs)
         self.result.seconds = time.monotonic() - began
         self.not_vacuous(reach)
@@ -229,7 +262,7 @@ class _Exploring:
             if run.broken:
                 self._fail(run, f"redelivery, point {self.result.points}")
 
-    def exhaust(self, deviations: int, runs: int) -> None:
+    def exhaust(self, deviations: int, runs: int, until: float | None) -> None:
         """Everything that differs in at most so many decisions."""
         profile = anything(self._portfolio.kinds)
         schedule = "random" if set(self._portfolio.schedules) != {"fifo"} else "fifo"
@@ -242,10 +275,14 @@ class _Exploring:
             last[:] = [run]
             return Lived(run.asked, run.broken)
 
-        searched = every_schedule(live, deviations, runs=runs)
-        self.result.exhausted = searched.exhausted
+        # What a run by a seed would draw. Jitter is none of it: its thousand values are pinned to one.
+        kinds = ["choose", "schedule", *(f"swarm.{kind}" for kind in self._portfolio.kinds)]
+        searched = every_schedule(live, deviations, runs=runs, kinds=kinds, until=until)
+        self.result.searched = searched
         if searched.failures:
-            self._fail(last[0], f"run {searched.runs} of all with {deviations} deviations or less")
+            self._fail(
+                last[0], f"run {searched.runs} of every run with {deviations} deviation(s) at most"
+            )
 
     def _fail(self, run: Run, where: str) -> None:
         """Reduce, keep and tell a failing run."""
@@ -259,8 +296,8 @@ class _Exploring:
 
     def not_vacuous(self, reach: Collection[str]) -> None:
         """Raises Vacuous if nothing was proven."""
-        wanted = (reach,) if isinstance(reach, str) else tuple(reach)
-        missing = [label for label in wanted if not self.result.reached[label]]
+        missing = [label for label in reach if not self.result.reached[label]]
+        never = [name for name in self._terms.once if not self.result.effects[name]]
         runs = self.result.runs
         if missing:
             seen = [f"{label} ({n})" for label, n in self.result.reached.most_common()]
@@ -269,6 +306,13 @@ class _Exploring:
                 f"  Reached were: {', '.join(seen) or 'no labels'}.\n"
                 "  A promise about what never happened is not tested: more seeds, other faults, or a story"
                 " that brings it about."
+            )
+        if never:
+            seen = [f"{name} ({n})" for name, n in self.result.effects.most_common()]
+            raise Vacuous(
+                f"in {runs} run(s) no effect {', '.join(map(repr, never))} of once= ever happened.\n"
+                f"  Effects were: {', '.join(seen) or 'none'}.\n"
+                "  What never happens cannot happen twice: mend the name, or bring it about."
             )
         if not self.result.runs_of_jobs and not self._terms.checkers:
             raise Vacuous(
@@ -287,10 +331,18 @@ class _Numbered:
 
     def __call__(self, number: int) -> Run:
         plan = self._portfolio.plan(number)
-        self.last = run_once(self._story, plan, self._terms)
-        if self._every and number % self._every == self._every - 1:
-            lives_again(self._story, self.last, self._terms)
+        if plan.schedule == "pct":
+            plan = replace(plan, expected_choices=self._expected_choices)
+        guarded = self._every and number % self._every == self._every - 1
+        live = lived_twice if guarded else run_once
+        self.last = live(self._story, plan, self._terms)
         return self.last
+
+    @cached_property
+    def _expected_choices(self) -> int:
+        """As many choices as the boring run has: PCT's changes are spread over the run, and not behind it."""
+        plan = Plan(self._portfolio.first_seed, "pct", tape=())
+        return max(1, run_once(self._story, plan, self._terms).choices)
 
 
 def _last(live: _Numbered) -> Run:
@@ -312,15 +364,6 @@ def _one_by_one(
         if until is not None and time.monotonic() >= until:
             break
     return None
-
-
-def _schedules(schedules: Collection[str]) -> tuple[str, ...]:
-    given = (schedules,) if isinstance(schedules, str) else tuple(schedules)
-    if not given or set(given) - set(SCHEDULES):
-        raise SimulationError(
-            f"schedules={schedules!r}: each is one of {', '.join(map(repr, SCHEDULES))}, and there is one."
-        )
-    return given
 
 
 def _told(failure: Failure, run: Run, reduced: reduction.Reduced, where: str) -> str:
@@ -346,13 +389,10 @@ def _told(failure: Failure, run: Run, reduced: reduction.Reduced, where: str) ->
 @contextmanager
 def _quick() -> Iterator[None]:
     """The collector leaves alone what was there before; warnings of each run are not printed."""
-    silence = logging.NullHandler()  # or Python's last resort would print each warning of each run
-    logger = logging.getLogger("queuekit")
-    logger.addHandler(silence)
     gc.collect()
     gc.freeze()
     try:
-        yield
+        with silent():
+            yield
     finally:
         gc.unfreeze()
-        logger.removeHandler(silence)

@@ -32,6 +32,7 @@ from typing import Any
 
 from queuekit.exploration.errors import NoSuchFailure
 from queuekit.exploration.living import Breach, Plan, Run, Story, Terms, checkers_of, run_once
+from queuekit.exploration.silence import silent
 from queuekit.exploration.swarm import anything
 from queuekit.simulation import scenario
 from queuekit.simulation.chooser import Deviation
@@ -143,6 +144,7 @@ def _written(failure: Failure, terms: Terms, target: str, folder: Path) -> str:
         f"schedule = {_quoted(failure.schedule)}",
         f"faults = [{', '.join(map(_quoted, failure.faults))}]",
         f"limit = {terms.limit!r}",
+        f"steps = {terms.steps}",
     ]
     if terms.once:
         lines.append(f"once = [{', '.join(map(_quoted, terms.once))}]")
@@ -203,11 +205,13 @@ def replay(kept: Scenario, *, backend: str = "fakeredis", flush: bool = False) -
         backend=backend,
         flush=flush,
         limit=float(options.get("limit", Terms.limit)),
+        steps=int(options.get("steps", Terms.steps)),
         once=tuple(options.get("once", ())),
         invariants=tuple(_loaded(kept, target) for target in options.get("invariants", ())),
         checkers=checkers_of(story),
     )
-    run = relive(kept, story, terms, tell=True)
+    with silent():
+        run = relive(kept, story, terms, tell=True)
     return Replayed(run, str(options.get("expect", {}).get("promise", "")))
 
 

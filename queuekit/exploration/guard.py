@@ -1,51 +1,104 @@
-"""Whether a run is the same when it is run again, and where it parts if it is not."""
+"""Whether a run is the same when it is lived again, and where it parts if it is not.
+
+What is not the same twice proves nothing, and cannot be replayed. So explorations live through a share of
+their runs twice.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import TypeVar
 
 from queuekit.exploration.errors import NotRepeatable
-from queuekit.simulation.trace import Trace, first_difference
+from queuekit.exploration.living import Plan, Run, Story, Terms, run_once
+from queuekit.exploration.silence import silent
+from queuekit.exploration.swarm import checked, drawn
+from queuekit.simulation.schedule import SCHEDULES, schedules_of
+from queuekit.simulation.trace import first_difference
+
+T = TypeVar("T")
 
 Sink = Callable[[str], None]
 
 CONTEXT = 5
 "Lines before the first difference that are shown with it."
 
-
-def first_divergence(live: Callable[[Sink], Trace]) -> str | None:
-    """Run twice and compare line by line; where the two part, with both sides, or None.
-
-    Args:
-        live: one run from beginning to end, in a world of its own. It sets `trace.sink` to what it is given
-            before anything happens, and returns the trace.
-    """
-    lines: list[str] = []
-    first = live(lines.append).digest()
-    comparison = _Comparison(lines)
-    second = live(comparison.add)
-    if comparison.parted is None and len(lines) == comparison.count and second.digest() == first:
-        return None
-    return comparison.told()
+REPEATED_SEEDS = 6
+"Runs that `assert_repeatable` lives through twice, unless it is told how many: two of each schedule."
 
 
-def assert_repeatable(live: Callable[[Sink], Trace]) -> None:
-    """Run twice.
+def assert_repeatable(
+    story: Story,
+    *,
+    seeds: int = REPEATED_SEEDS,
+    first_seed: int = 0,
+    backend: str = "fakeredis",
+    faults: Collection[str] | None = None,
+    schedules: Collection[str] = SCHEDULES,
+) -> None:
+    """Live through some runs of a story twice each, and compare them line by line.
+
+    `explore` does so with a share of its runs (`guard=`). This is for a story, or a simulated application, of
+    which one wants to know just that.
 
     Args:
-        live: as for `first_divergence`.
+        story: an async function of a simulation, as for `explore`.
+        seeds: how many runs.
+        first_seed: the seeds are this one and those that follow it.
+        backend: as for a `Simulation`.
+        faults: kinds of misfortune (default: those that `explore` has by default; `()` is none).
+        schedules: of "fifo", "random" and "pct", by turns.
 
     Raises:
-        NotRepeatable: the two runs differ; its message has the first difference.
+        NotRepeatable: two runs of one seed differ; its message has the first line that does, with both sides.
+        SimulationError: there is no such fault or schedule.
     """
-    divergence = first_divergence(live)
-    if divergence is not None:
+    kinds, turns = checked(faults), schedules_of(schedules)
+    with silent():
+        for number in range(seeds):
+            seed = first_seed + number
+            plan = Plan(seed, turns[number % len(turns)], drawn(seed, kinds), choices=True)
+            lived_twice(story, plan, Terms(backend=backend, check=False))
+
+
+def lived_twice(story: Story, plan: Plan, terms: Terms) -> Run:
+    """Live through a plan twice; the first of the two runs.
+
+    Raises:
+        NotRepeatable: they differ.
+    """
+    return twice(
+        lambda sink: run_once(story, plan, terms, sink=sink),
+        f"seed {plan.seed} (schedule {plan.schedule})",
+    )
+
+
+def twice(live: Callable[[Sink], T], name: str) -> T:
+    """Live through anything twice; what the first time gave.
+
+    Args:
+        live: one run from beginning to end, in a world of its own. It calls what it is given with each line
+            of its trace.
+        name: of the run, for the message.
+
+    Raises:
+        NotRepeatable: the two runs differ.
+    """
+    lines: list[str] = []
+    lived = live(lines.append)
+    comparison = _Comparison(lines)
+    live(comparison.add)
+    difference = comparison.told()
+    if difference is not None:
         raise NotRepeatable(
-            f"the same run, lived through twice, was not the same: {divergence}\n"
-            "  It is to follow its seed alone. Something in it follows a real clock, a thread, the order of\n"
-            "  a set, an address in memory, or what the first run has left behind (a cache, a global).\n"
+            f"{name} was lived through twice, and was not the same twice: {difference}\n"
+            "  (- is the first time, + the second.)\n"
+            "  A run is to follow its decisions alone. Something in it follows a real clock, a thread,\n"
+            "  the order of a set, an address in memory, or what the first run has left behind (a cache,\n"
+            "  a global).\n"
             "  Look at the code that runs at the line shown; begin each run with new objects."
         )
+    return lived
 
 
 class _Comparison:
@@ -53,18 +106,21 @@ class _Comparison:
 
     def __init__(self, lines: list[str]) -> None:
         self._lines = lines
-        self.count = 0
-        self.parted: tuple[int, str] | None = None
+        self._count = 0
+        self._parted: tuple[int, str] | None = None
         "The first line of the new run that differs: its place, and it."
 
     def add(self, line: str) -> None:
-        place = self.count
-        self.count += 1
-        if self.parted is None and (place >= len(self._lines) or self._lines[place] != line):
-            self.parted = (place, line)
+        place = self._count
+        self._count += 1
+        if self._parted is None and (place >= len(self._lines) or self._lines[place] != line):
+            self._parted = (place, line)
 
     def told(self) -> str | None:
-        place, line = self.parted or (self.count, "(end)")
+        """The first difference, with both sides; None if there is none."""
+        place, line = self._parted or (self._count, "(end)")
+        if self._parted is None and place == len(self._lines):
+            return None
         before = self._lines[max(0, place - CONTEXT) : place]
         old = self._lines[place] if place < len(self._lines) else "(end)"
         told = first_difference([*before, old], [*before, line])

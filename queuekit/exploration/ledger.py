@@ -22,6 +22,8 @@ HELD = frozenset({"active", "aborting"})
 SOLO_AFTER = 2
 "Losses after which a job runs alone (docs/reliability.md)."
 TOMBSTONE_MS = 60_000
+IDS_KEPT = 8
+"Of the lives of a key that have ended, for enqueues that are sent again."
 QUARANTINE_MS = 30 * 86_400_000
 FOR_EVER = 1 << 62
 
@@ -121,6 +123,8 @@ class Life:
         "When the record of a finished job ends."
         self.known_until_ms = FOR_EVER
         "Until then its enqueue, sent again, is answered as the same."
+        self.earlier: tuple[Life, ...] = ()
+        "The lives of its key before, whose enqueues are still known."
         self.runs: list[Run] = []
         self.retried_by: Process | None = None
         self.entered_ms = 0
@@ -232,8 +236,9 @@ class Ledger:
                 life.was_due = True
             if life.ends_ms <= self.now_ms:
                 life.ends_ms = 0
-            if life.known_until_ms <= self.now_ms:
-                life.known_until_ms = 0
+            for each in (life, *life.earlier):
+                if each.known_until_ms <= self.now_ms:
+                    each.known_until_ms = 0
         for life in [each for each in self.ready.values() if each.due_ms > now_ms]:
             del self.ready[life.key]
             self._wait(life)
@@ -253,11 +258,12 @@ class Ledger:
                 "P7", key, f"was accepted anew while the job of that key is {before.status}"
             )
             self._leave(before)
-        if before is not None:
-            before.known_until_ms = (
-                0  # its record, by which its enqueue was known, is another's now
-            )
         life = self.lives[key] = Life(key, payload, due_ms, group, "queued")
+        if before is not None:
+            lives = (*before.earlier, before)
+            for forgotten in lives[:-IDS_KEPT]:
+                forgotten.known_until_ms = 0
+            life.earlier = lives[-IDS_KEPT:]
         self.by_id[enqueue_id] = life
         self._enter(life)
         return life
@@ -306,6 +312,8 @@ class Ledger:
         # With a negative ttl there is no record to be read, only a tombstone for enqueues sent twice.
         life.ends_ms = FOR_EVER if ttl_ms == 0 else self.now_ms + max(ttl_ms, 0)
         life.known_until_ms = life.ends_ms if ttl_ms >= 0 else self.now_ms + TOMBSTONE_MS
+        for earlier in life.earlier:  # their ids lie in its record
+            earlier.known_until_ms = min(earlier.known_until_ms, life.known_until_ms)
 
     def due_by(self, now_ms: int) -> Iterator[Life]:
         """Those that wait and whose time has come by then."""

@@ -13,6 +13,7 @@ from typing import Any
 from queuekit.errors import LeaseLostError, ServerError
 from queuekit.exploration import labels
 from queuekit.exploration.checkers import Watch
+from queuekit.exploration.once import done_again
 from queuekit.exploration.swarm import CALM, Profile, Swarm
 from queuekit.exploration.telling import Teller
 from queuekit.job import Status
@@ -27,6 +28,7 @@ from queuekit.simulation.errors import (
     SimulationLivelock,
     VirtualTimeLimit,
 )
+from queuekit.simulation.schedule import EXPECTED_CHOICES, PCT
 from queuekit.simulation.world import Simulation
 
 Story = Callable[[Simulation], Coroutine[Any, Any, object]]
@@ -38,6 +40,10 @@ LIMIT_S = 3600.0
 
 STEPS_PER_INSTANT = 50_000
 "More than this without time moving are a livelock: a quarter of what a test by hand may take."
+
+STEPS_PER_RUN = 200_000
+"""More than this in one run are a livelock, too: what asks again and again with a little wait between would
+keep a run busy for its whole hour. Our own stories, with some fifty jobs, take up to 5,000."""
 
 UNHEALED_S = 300.0
 "Virtual seconds for which misfortune goes on after the story has been told, if jobs are left then."
@@ -76,6 +82,7 @@ class Terms:
     once: tuple[str, ...] = ()
     check: bool = True
     flush: bool = False
+    steps: int = STEPS_PER_RUN
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,8 @@ class Plan:
     "Decisions to take again; None: they are drawn by the seed."
     choices: bool = False
     "Whether the story's own choices are drawn."
+    expected_choices: int = EXPECTED_CHOICES
+    "Between which PCT spreads its changes; for a tape it means nothing."
 
 
 @dataclass(frozen=True)
@@ -114,7 +123,11 @@ class Run:
     tape: list[Deviation] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
     reached: Counter[str] = field(default_factory=Counter)
+    effects: Counter[str] = field(default_factory=Counter)
+    "How often each effect happened, by its name."
     runs_of_jobs: int = 0
+    choices: int = 0
+    "Among ready steps, if its schedule was PCT."
     excused: str = ""
     "What the story raised because of a misfortune; it breaks no promise."
     trace: str = ""
@@ -164,6 +177,7 @@ class _Living:
             seed=plan.seed,
             backend=terms.backend,
             schedule=plan.schedule,
+            expected_choices=plan.expected_choices,
             choices=plan.tape,
             flush=terms.flush,
             steps_per_instant=STEPS_PER_INSTANT,
@@ -174,6 +188,7 @@ class _Living:
             simulation.chooser.asked = run.asked
         try:
             with simulation:
+                _bound_steps(simulation, terms.steps)
                 simulation.environment.expect_trouble()
                 watch = Watch(simulation)
                 swarm = Swarm(simulation, plan.profile)
@@ -198,8 +213,12 @@ class _Living:
         run = self._run
         run.tape = list(simulation.chooser.tape)
         run.reached = Counter(simulation.reached)
+        run.effects = Counter(effect.name for effect in simulation.effects)
         run.runs_of_jobs = sum(len(record.attempts) for record in simulation.journal)
         run.trace, run.lines = simulation.trace.digest(), simulation.trace.count
+        pool = simulation.loop.pool
+        if pool is not None and isinstance(pool.schedule, PCT):
+            run.choices = pool.schedule.choices
 
     def _phases(self, simulation: Simulation, watch: Watch, swarm: Swarm) -> None:
         self._swarm = swarm
@@ -227,6 +246,8 @@ class _Living:
         except tuple(kind for kind, _ in _STANDSTILLS) as error:
             name = next(name for kind, name in _STANDSTILLS if isinstance(error, kind))
             self._broken(simulation, name, str(error))
+            if name == "livelock":
+                simulation.loop.fatal = None  # told; those who are left may take leave
         except Exception as error:  # of the story: jobs are not concerned, the run is judged by it
             if self._swarm.data_lost or _explained(simulation, error):
                 self._run.excused = f"{type(error).__name__}: {error}"
@@ -318,6 +339,20 @@ class _Living:
         self._run.breaches.append(Breach(promise, what, _now_s(simulation), job))
 
 
+def _bound_steps(simulation: Simulation, most: int) -> None:
+    loop = simulation.loop
+
+    def look(elapsed_ns: int) -> None:
+        del elapsed_ns
+        if loop.steps_taken > most and loop.fatal is None:
+            loop.fatal = SimulationLivelock(
+                f"a run took more than {most:,} steps, in {loop.time():g} s.\n{diagnosis.idle(simulation)}\n"
+                "  Something asks again and again; or, if there is that much to do, raise the limit: steps=."
+            )
+
+    loop.at_instants_end.append(look)
+
+
 def _unfinished(simulation: Simulation, watch: Watch, end_ms: int) -> list[str]:
     """Jobs that have not ended, in queues that have a worker, and which are due before the limit."""
     workers = simulation.workers()
@@ -369,16 +404,12 @@ def _broken_callbacks(simulation: Simulation) -> list[Breach]:
 
 def _done_twice(simulation: Simulation, once: Sequence[str]) -> list[Breach]:
     """Effects that may happen once, and did twice with the same details."""
-    first: dict[str, object] = {}
-    for effect in simulation.effects:
-        if effect.name not in once:
-            continue
-        if effect.named in first:
-            what = f"{effect.named} happened twice:\n  {first[effect.named]}\n  {effect}"
-            at_s = (effect.at_ms - _start_ms(simulation)) / 1000
-            return [Breach(f"effect:{effect.name}", what, at_s, effect.key)]
-        first[effect.named] = effect
-    return []
+    if (found := done_again(simulation.effects, once)) is None:
+        return []
+    first, again = found
+    what = f"{again.named} happened twice:\n  {first}\n  {again}"
+    at_s = (again.at_ms - _start_ms(simulation)) / 1000
+    return [Breach(f"effect:{again.name}", what, at_s, again.key)]
 
 
 def _explained(simulation: Simulation, error: Exception) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import linecache
 import os
 from dataclasses import dataclass
@@ -80,6 +81,9 @@ def place(step: asyncio.Handle) -> str:
 def _innermost(task: asyncio.Task[Any]) -> str:
     """The innermost line of a task that is not asyncio's."""
     found = "(not known)"
+    if inspect.getcoroutinestate(task.get_coro()) == inspect.CORO_CREATED:  # type: ignore[arg-type]
+        code = task.get_coro().cr_code  # type: ignore[union-attr]
+        return f"{line_of(code.co_filename, code.co_firstlineno)}  (not begun)"
     awaited: Any = task.get_coro()
     while awaited is not None and (frame := getattr(awaited, "cr_frame", None)) is not None:
         if not frame.f_code.co_filename.startswith(LIBRARIES):

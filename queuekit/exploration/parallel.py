@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections import Counter
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
@@ -39,7 +38,9 @@ def search(
     for first in range(jobs):
         receiver, sender = context.Pipe(duplex=False)
         process = context.Process(
-            target=_live_on, args=(live, first, jobs, runs, until, lowest, sender), daemon=True
+            target=_live_on,
+            args=(live, type(result)(), first, jobs, runs, until, lowest, sender),
+            daemon=True,
         )
         process.start()
         sender.close()
@@ -55,18 +56,16 @@ def search(
                 f"a process that explored has died (exit code {process.exitcode}).\n"
                 "  A story must not end its process; jobs=1 shows where it does."
             )
-        count, reached, runs_of_jobs, excused, error = told
+        part, error = told
         if error:
             raise SimulationError(f"a run could not be lived:\n{error}\n  jobs=1 shows more.")
-        result.runs += count
-        result.reached += Counter(reached)
-        result.runs_of_jobs += runs_of_jobs
-        result.excused += Counter(excused)
+        result.add(part)
     return None if lowest.value == _NONE else int(lowest.value)
 
 
 def _live_on(
     live: Callable[[int], Run],
+    part: Exploration,
     first: int,
     step: int,
     runs: int | None,
@@ -75,19 +74,12 @@ def _live_on(
     sender: Connection,
 ) -> None:
     backends.forget_private_servers()
-    count, runs_of_jobs = 0, 0
-    reached: Counter[str] = Counter()
-    excused: Counter[str] = Counter()
     error = ""
     number = first
     try:
         while (runs is None or number < runs) and number < lowest.value:
             run = live(number)
-            count += 1
-            reached += run.reached
-            runs_of_jobs += run.runs_of_jobs
-            if run.excused:
-                excused[run.excused.partition(":")[0]] += 1
+            part.take(run)
             if run.broken:
                 with lowest.get_lock():
                     lowest.value = min(lowest.value, number)
@@ -99,5 +91,5 @@ def _live_on(
         error = f"{type(raised).__name__}: {raised}"
     finally:
         backends.close_private_servers()
-    sender.send((count, dict(reached), runs_of_jobs, dict(excused), error))
+    sender.send((part, error))
     sender.close()

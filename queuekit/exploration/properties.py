@@ -18,8 +18,10 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from queuekit.errors import MissingDependencyError
+from queuekit.exploration.arguments import names
 from queuekit.exploration.failures import in_words
-from queuekit.exploration.living import LIMIT_S, Plan, Run, Story, Terms, run_once
+from queuekit.exploration.living import LIMIT_S, STEPS_PER_RUN, Plan, Run, Story, Terms, run_once
+from queuekit.exploration.silence import silent
 from queuekit.exploration.swarm import anything, checked
 from queuekit.simulation.chooser import Deviation
 
@@ -53,10 +55,11 @@ class Simulated:
             AssertionError: something broke; the message tells the run as a story. What broke decides the
                 class, so that Hypothesis does not take one failure for another when it reduces.
         """
-        run = run_once(self._story, self._plan, self._terms)
-        if run.broken is None:
-            return run
-        told = run_once(self._story, self._plan, self._terms, tell=True)
+        with silent():
+            run = run_once(self._story, self._plan, self._terms)
+            if run.broken is None:
+                return run
+            told = run_once(self._story, self._plan, self._terms, tell=True)
         broken = told.broken or run.broken
         raise _class_of(run.broken.promise)(f"{in_words(broken)}\n\n{told.story}")
 
@@ -79,6 +82,7 @@ def simulations(
     invariants: Sequence[Callable[..., object]] = (),
     once: Collection[str] = (),
     limit: float = LIMIT_S,
+    steps: int = STEPS_PER_RUN,
     check: bool = True,
 ) -> SearchStrategy[Simulated]:
     """A strategy of Hypothesis: runs of a story, by their deviations from the boring one.
@@ -97,7 +101,7 @@ def simulations(
         )
     from hypothesis import strategies  # noqa: PLC0415 (only tests have it)
 
-    terms = Terms(backend, limit, tuple(invariants), (), tuple(once), check)
+    terms = Terms(backend, limit, tuple(invariants), (), names(once, "once"), check, steps=steps)
     kinds = checked(faults)
 
     def strategy() -> SearchStrategy[Simulated]:

@@ -12,10 +12,10 @@ import contextlib
 import traceback
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
-from queuekit.exploration.errors import NotRepeatable
-from queuekit.exploration.exhaustive import Lived, every_schedule
+from queuekit.exploration.exhaustive import Lived, Searched, every_schedule
+from queuekit.exploration.guard import Sink, twice
 from queuekit.exploration.overtaking import LIBRARIES, Overtaking, Overtakings, line_of
 from queuekit.exploration.shrink import SHRINK_RUNS, shrink
 from queuekit.simulation.backends import require_testing_extra
@@ -24,7 +24,7 @@ from queuekit.simulation.clock import VirtualClock
 from queuekit.simulation.errors import RefusedInSimulation, SimulationError
 from queuekit.simulation.loop import SimulatedLoop
 from queuekit.simulation.schedule import EXPECTED_CHOICES, schedule_of
-from queuekit.simulation.trace import Trace, first_difference
+from queuekit.simulation.trace import Trace
 
 RACE_RUNS = 1_000
 "Runs of a search; a small one takes 0.1 ms."
@@ -70,6 +70,8 @@ class Race:
     "Runs that reducing it took."
     minimal: bool
     "Whether the code does not fail in this way without any one of the decisions."
+    name: str = "main"
+    "Of the function that failed."
 
     def story(self) -> str:
         """What failed, and the order that it needs."""
@@ -85,7 +87,11 @@ class Race:
         if self.minimal:
             lines.append("  Without any one of these decisions it does not fail so:")
         lines += [f"    {deviation}" for deviation in self.tape]
-        return "\n".join(lines)
+        return "\n".join([*lines, f"  To run it in this order again: {self._replay()}"])
+
+    def _replay(self) -> str:
+        decisions = ", ".join(f"Deviation({d.site!r}, {d.nth}, {d.value})" for d in self.tape)
+        return f"replay_race({self.name}, [{decisions}], schedule={self.schedule!r})"
 
 
 @dataclass(slots=True)
@@ -94,8 +100,17 @@ class RaceSearch:
 
     runs: int = 0
     race: Race | None = None
-    exhausted: bool = False
-    "Whether all orders were seen that differ in at most so many decisions; never without `deviations`."
+    searched: Searched | None = None
+    "What was seen within `deviations`, if that was asked for."
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether all orders within `deviations` were seen; never without them."""
+        return self.searched is not None and self.searched.exhausted
+
+    def __str__(self) -> str:
+        seen = str(self.searched) if self.searched is not None else f"{self.runs:,} run(s)"
+        return f"{seen}; {'a race was' if self.race else 'no race was'} found"
 
 
 @dataclass(slots=True)
@@ -115,17 +130,26 @@ class _Run:
     error: BaseException | None
     tape: list[Deviation]
     asked: list[Asked]
-    trace: Trace
     overtakings: list[Overtaking] = field(default_factory=list)
 
 
-def find_race(main: Main, **options: Any) -> Race | None:
+class RaceOptions(TypedDict, total=False):
+    """The options of a search; `search_races` has what they mean."""
+
+    runs: int
+    first_seed: int
+    deviations: int | None
+    reduce_runs: int
+    steps_per_instant: int
+
+
+def find_race(main: Main, **options: Unpack[RaceOptions]) -> Race | None:
     """An order of steps in which `main` raises, reduced; None if none was found. See `search_races`."""
     return search_races(main, **options).race
 
 
-def assert_no_race(main: Main, **options: Any) -> RaceSearch:
-    """Search for a race as `search_races` does.
+def assert_no_race(main: Main, **options: Unpack[RaceOptions]) -> RaceSearch:
+    """Search for a race as `search_races` does; what was seen.
 
     Raises:
         RaceFound: there is one; its message tells the order.
@@ -166,14 +190,10 @@ def search_races(
     """
     require_testing_extra()
     lives = _Lives(main, steps_per_instant)
-    boring = lives.live(_Order(tape=[]), traced=True)
-    again = lives.live(_Order(tape=[]), traced=True)
-    if boring.trace.digest() != again.trace.digest():
-        raise NotRepeatable(
-            "the same order of steps gave two different runs.\n"
-            f"  {first_difference(boring.trace.lines(), again.trace.lines())}\n"
-            "  Let main begin anew each time: no state left behind in modules, no real clocks or threads."
-        )
+    boring = twice(
+        lambda sink: lives.live(_Order(tape=[]), sink=sink),
+        f"{lives.name} in the order of any loop",
+    )
     searched = RaceSearch(1)
     if boring.error is not None:
         searched.race = lives.told(_Order(tape=[]), boring, searched.runs, reduce_runs)
@@ -197,7 +217,7 @@ def _every_order(lives: _Lives, deviations: int, runs: int, reduce_runs: int) ->
         return Lived(lived.asked, lived.error)
 
     seen = every_schedule(run, deviations, runs=runs)
-    searched = RaceSearch(seen.runs, exhausted=seen.exhausted)
+    searched = RaceSearch(seen.runs, searched=seen)
     if seen.failures:
         order = _Order(tape=seen.failures[0][0])
         searched.race = lives.told(order, lives.live(order), seen.runs, reduce_runs)
@@ -227,7 +247,7 @@ def choose(name: str, n: int) -> int:
     0, unless a search or a replay decides otherwise; let it be the least, since failures are reduced towards
     it. Outside of any simulation it is 0, too.
     """
-    chooser = getattr(asyncio.get_running_loop(), "chooser", None)
+    chooser = getattr(asyncio._get_running_loop(), "chooser", None)
     return 0 if chooser is None else int(chooser.pick(f"choose:{name}", n))
 
 
@@ -238,17 +258,19 @@ class _Lives:
         from queuekit.simulation import wallclock  # noqa: PLC0415 (freezegun is heavy)
 
         wallclock.install()
+        self.name = getattr(main, "__name__", "main")
         self._main = main
         self._steps_per_instant = steps_per_instant
 
-    def live(self, order: _Order, *, watched: bool = False, traced: bool = False) -> _Run:
-        """One run from beginning to end."""
+    def live(self, order: _Order, *, watched: bool = False, sink: Sink | None = None) -> _Run:
+        """One run from beginning to end; `sink` is called with each line of its trace."""
         from queuekit.simulation import entropy  # noqa: PLC0415 (as above)
 
         chooser = Chooser(order.seed, order.tape)
         chooser.draw(["choose"])
         chooser.asked = []
-        trace = Trace(keeps=traced)
+        trace = Trace(keeps=sink is not None)
+        trace.sink = sink
         loop = SimulatedLoop(
             VirtualClock(START_NS),
             trace=trace,
@@ -269,7 +291,7 @@ class _Lives:
             tape = list(chooser.tape)
             loop.trace = Trace(keeps=False)  # how it is taken down is not part of it
             _take_down(loop)
-        return _Run(error, tape, chooser.asked, trace, list(overtakings))
+        return _Run(error, tape, chooser.asked, list(overtakings))
 
     def told(self, order: _Order, found: _Run, found_in: int, reduce_runs: int) -> Race:
         """A failure, reduced and told."""
@@ -294,6 +316,7 @@ class _Lives:
             decisions=len(found.tape),
             reduced_in=shrunk.runs,
             minimal=shrunk.minimal,
+            name=self.name,
         )
 
 

@@ -96,7 +96,7 @@ class _Reduction:
                 f"{which} ({len(self._best)} decisions) did not fail when it was run again.\n"
                 "  The same decisions must give the same run: something in it follows a real clock, a\n"
                 "  thread, the order of a set, or what an earlier run has left behind.\n"
-                "  Run it twice with queuekit.exploration.guard, which shows the first difference."
+                "  queuekit.exploration.assert_repeatable shows the first difference between two runs."
             )
         return list(taken)
 

@@ -200,7 +200,7 @@ class Swarm:
         self._strikes = profile.strikes
         self._losses = profile.losses
         self.leaving = 0
-        "Workers that were told to end, and are to be started again."
+        "Workers, and processes that restart, that were told to end and are to be started again."
         if self._kinds:
             self._chooser.draw([f"swarm.{name}" for name, _, _ in self._kinds])
             simulation.faults.by_chance = self._at_hop
@@ -250,15 +250,16 @@ class Swarm:
     def _asked(
         self, process: Process, place: str, when: str
     ) -> tuple[str, Mapping[str, Any]] | None:
-        """Which kind strikes here. All are asked, so that no answer decides whether another one counts."""
+        """Which kind strikes here. All that may are asked: no answer decides whether another one counts.
+
+        One that may not any more is not asked: what the tape holds strikes when the tape is lived again.
+        """
         found: tuple[str, Kind, int] | None = None
         for name, kind, rate in self._kinds:
-            if not getattr(kind, when):
+            if not getattr(kind, when) or (kind.loses and self._losses <= 0):
                 continue
             n = len(kind.arguments) + 1
-            # One that may not strike is not drawn and then passed over: on the tape it would strike.
-            may = self._losses > 0 or not kind.loses
-            value = self._chooser.pick(f"swarm.{name}:{place}", n, rate if may else 0.0, quiet=True)
+            value = self._chooser.pick(f"swarm.{name}:{place}", n, rate, quiet=True)
             if value and found is None:
                 found = (name, kind, value)
         if found is None:
@@ -276,8 +277,8 @@ class Swarm:
 
     def _again_soon(self, process: Process) -> None:
         """Who is told to end is started again when it has, as a deploy does."""
-        handle = next((h for h in self._simulation.workers() if h.process is process), None)
-        if handle is None:
+        handle = next((h for h in self._simulation.processes() if h.process is process), None)
+        if handle is None or not handle.restarts:
             return
         loop = self._simulation.loop
         self.leaving += 1

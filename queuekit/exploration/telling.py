@@ -10,6 +10,7 @@ from queuekit.simulation.effects import MOMENTS
 from queuekit.simulation.journal import Entry
 from queuekit.simulation.observe import Draw, Event, Hold, Hop, Moment, Step
 from queuekit.simulation.process import PROCESS
+from queuekit.simulation.schedule import PCT
 
 if TYPE_CHECKING:
     from queuekit.simulation.world import Simulation
@@ -28,6 +29,9 @@ class Teller:
         self._deviated: str | None = None
         self._struck = 0
         simulation.observe(self._see)
+        pool = simulation.loop.pool
+        if pool is not None and isinstance(pool.schedule, PCT):
+            pool.schedule.on_change = self._fell_behind
 
     def _see(self, event: Event) -> Hold | None:
         self._note_faults()
@@ -69,9 +73,12 @@ class Teller:
         if kind == "schedule":
             self._deviated = f"not the oldest of {draw.n} ready steps"
         elif kind == "pct.priority":
-            self._add("", f"{name} is held back (priority {draw.value})")
+            self._add("", f"{name} is held back, until all others wait")
         elif kind == "choose":
             self._add("", f"the story chooses {name} = {draw.value}")
+
+    def _fell_behind(self, actor: str) -> None:
+        self._add("", f"{actor} is held back from here on, until all others wait")
 
     def _note_faults(self) -> None:
         struck = self._simulation.faults.struck

@@ -15,6 +15,7 @@ class ForeignJob:
     function: str
     status: str
     "In the queue's own words."
+    args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     attempts: int = 0
     result: Any = None

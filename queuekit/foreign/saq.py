@@ -10,21 +10,24 @@ The story uses SAQ as it comes; nothing of it is imported here. What it keeps of
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from queuekit.exploration.ledger import Broken
+from queuekit.foreign.following import Following, name_of
+from queuekit.foreign.hearing import Executed
 from queuekit.foreign.jobs import ForeignJob
-from queuekit.simulation.observe import Event, Hop
 
 if TYPE_CHECKING:
+    from queuekit.simulation.process import Process
     from queuekit.simulation.world import Simulation
 
 TERMINAL = frozenset({"complete", "failed", "aborted"})
 "Statuses of SAQ's that end a job."
 
-WRITES = {"SET": 2, "SETEX": 3}
+SCRIPTS = frozenset({b"EVALSHA", b"EVAL"})
+
+WRITES = {b"SET": 2, b"SETEX": 3}
 "Commands by which SAQ writes a record, and where in them it stands."
 
 
@@ -49,7 +52,7 @@ class _Life:
     count: int = 0
 
 
-class SaqQueue:
+class SaqQueue(Following):
     """A queue of SAQ's in a simulation: to be asked for its jobs, and a checker for `explore`.
 
     It finds a job that never ends, though all misfortune is over (P1); one that runs twice at once, in
@@ -68,13 +71,11 @@ class SaqQueue:
         database: int = 0,
         load: Callable[[bytes | str], Any] = json.loads,
     ) -> None:
-        self.name = name
+        super().__init__(name)
         self._prefix = f"saq:job:{name}:".encode()
         self._database = database
         self._load = load
         self._lives: dict[str, _Life] = {}
-        self._broken: list[Broken] = []
-        self._simulation: Simulation | None = None
 
     # -- asking
 
@@ -108,15 +109,8 @@ class SaqQueue:
 
     # -- checking
 
-    def attach(self, simulation: Simulation) -> None:
-        """Called before a run: what earlier ones have left is forgotten."""
-        self._lives, self._broken, self._simulation = {}, [], simulation
-        simulation.observe(self._look)
-
-    def __call__(self, simulation: Simulation) -> list[Broken]:
-        """Called after a run: what was broken, in the order of happening."""
-        del simulation
-        return list(self._broken)
+    def forget(self) -> None:
+        self._lives = {}
 
     def unfinished(self, simulation: Simulation) -> list[str]:
         """Jobs that were enqueued and have not ended."""
@@ -128,16 +122,15 @@ class SaqQueue:
         del simulation
         return sum(life.count for life in self._lives.values())
 
-    def _look(self, event: Event) -> None:
-        if not isinstance(event, Hop) or event.direction != "request":
-            return
-        words = event.raw
-        if event.command in WRITES and words[1].startswith(self._prefix):
-            self._written(event.process, self._key(words[1]), words[WRITES[event.command]])
-        elif words[0] in (b"EVALSHA", b"EVAL") and any(word.startswith(b"{") for word in words):
-            for word in words:  # its enqueue, which is a script
-                if word.startswith(self._prefix):
-                    self._lives.setdefault(self._key(word), _Life()).status = "queued"
+    def heard(self, process: Process | None, done: list[Executed]) -> None:
+        for words, reply in done:
+            name = words[0].upper()
+            if name in WRITES and words[1].startswith(self._prefix):
+                self._written(name_of(process), self._key(words[1]), words[WRITES[name]])
+            elif name in SCRIPTS and reply and any(word.startswith(b"{") for word in words):
+                for word in words:  # its enqueue, which is a script
+                    if word.startswith(self._prefix):
+                        self._lives.setdefault(self._key(word), _Life()).status = "queued"
 
     def _key(self, place: bytes) -> str:
         return place.removeprefix(self._prefix).decode()
@@ -146,7 +139,7 @@ class SaqQueue:
         job = self._job(key, record)
         life = self._lives.setdefault(key, _Life())
         if life.status in TERMINAL and (job.status, job.result) != (life.status, life.result):
-            self._breaks(
+            self.breaks(
                 "P3",
                 key,
                 f"it was {life.status} by {life.ended_by}, and {process} makes it {job.status}",
@@ -158,38 +151,21 @@ class SaqQueue:
         if job.status in TERMINAL:
             life.ended_by = process
         if job.status != life.status:
-            assert self._simulation is not None
-            at_ms = self._simulation.clock.time_ns() // 1_000_000
-            told = f"{job.status} (attempt {job.attempts}), says {process}"
-            self._simulation.journal.add(at_ms, told, key, self.name, {})
+            self.tell(key, f"{job.status} (attempt {job.attempts}), says {process}")
         life.status, life.result = job.status, job.result
 
     def _runs(self, life: _Life, process: str, key: str, job: ForeignJob) -> None:
         """Somebody says that he runs it. A second word of the same run is a heartbeat."""
         if any((run.process, run.attempt) == (process, job.attempts) for run in life.runs):
             return
-        alive = {each.id for each in self._processes() if each.alive and not each.stands_still}
-        others = [run for run in life.runs if run.process in alive]
+        others = [run for run in life.runs if self.goes_on(run.process)]
         if others:
             first = others[0]
-            self._breaks(
+            self.breaks(
                 "P2",
                 key,
                 f"it runs twice at once: {first.process} runs it since {first.began_s:g} s "
                 f"(attempt {first.attempt}), and {process} begins (attempt {job.attempts})",
             )
-        life.runs.append(_Run(process, job.attempts, self._now_s()))
+        life.runs.append(_Run(process, job.attempts, self.elapsed_s()))
         life.count += 1
-
-    def _processes(self) -> Iterator[Any]:
-        assert self._simulation is not None
-        yield from self._simulation.loop.processes
-
-    def _now_s(self) -> float:
-        assert self._simulation is not None
-        return self._simulation.loop.now_us() / 1e6
-
-    def _breaks(self, promise: str, key: str, what: str) -> None:
-        assert self._simulation is not None
-        at_ms = self._simulation.clock.time_ns() // 1_000_000
-        self._broken.append(Broken(promise, what, at_ms, job=key, queue=self.name))

@@ -17,6 +17,7 @@ from queuekit.simulation.scope import OWN_CLOCK, STATE
 
 if TYPE_CHECKING:
     from queuekit.job import Job
+    from queuekit.simulation.loop import SimulatedLoop
     from queuekit.simulation.world import Simulation
 
 T = TypeVar("T")
@@ -24,6 +25,10 @@ T = TypeVar("T")
 IDLE_WAIT_S = 3600.0
 """How long an idle worker waits: a quiet virtual year costs some thousand looks at the queue, not
 millions. What it has to know earlier wakes it: jobs, moments, and leases that may end."""
+
+TROUBLE_S = 600.0
+"""For so long after a disturbance, and at its beginning, a world that expects trouble lets idle workers look
+as often as in production; after that it is quiet, and a story of a week costs what it did."""
 
 JITTER_STEPS = 1000
 "A jittered delay is one of so many parts of its upper bound."
@@ -37,9 +42,14 @@ class SimulatedEnvironment(Environment):
     def __init__(self, simulation: Simulation) -> None:
         super().__init__()
         self._simulation = simulation
-        self._expects_since_ns: int | None = None
+        self._trouble_expected = False
         self._idle_until_ns = 0
         self._random = random.Random(f"queuekit ids {simulation.seed}")  # noqa: S311 (replayable)
+
+    @property
+    def loop(self) -> SimulatedLoop:
+        """The world's."""
+        return self._simulation.loop
 
     @property
     def process(self) -> str:
@@ -60,12 +70,12 @@ class SimulatedEnvironment(Environment):
 
     def expect_trouble(self) -> None:
         """Let idle workers look as often as in production, as long as the world is not calm."""
-        self._expects_since_ns = self._simulation.clock.elapsed_ns
+        self._trouble_expected = True
 
     def idle_wait_s(self) -> float:
         loop, now_ns = self._simulation.loop, self._simulation.clock.elapsed_ns
-        since_ns = self._expects_since_ns
-        trouble = since_ns is not None and loop.troubled(since_ns)
+        last_ns = loop.world_began_ns if loop.disturbed_ns is None else loop.disturbed_ns
+        trouble = self._trouble_expected and now_ns - last_ns < TROUBLE_S * NS
         wait_s = environment.IDLE_WAIT_S if trouble else IDLE_WAIT_S
         self._idle_until_ns = max(self._idle_until_ns, now_ns + round(wait_s * NS))
         return wait_s
@@ -74,6 +84,19 @@ class SimulatedEnvironment(Environment):
         """When all have looked again that are idle now (of the clock's elapsed time)."""
         now_ns = self._simulation.clock.elapsed_ns
         return max(self._idle_until_ns, now_ns + round(self.idle_wait_s() * NS))
+
+    def mended_by_ns(self) -> int | None:
+        """When upkeep has mended what was last broken (of the clock's elapsed time); None: nothing was.
+
+        A lease has ended then, and each worker has looked twice. Until then who waits for a lost job does
+        not wait in vain, if somebody lives who takes it up.
+        """
+        broken_ns = self._simulation.loop.disturbed_ns
+        if broken_ns is None:
+            return None
+        looks_s = TROUBLE_S if self._trouble_expected else 2 * IDLE_WAIT_S
+        leases_s = [handle.worker.lease_s for handle in self._simulation.workers()]
+        return broken_ns + round((looks_s + max(leases_s, default=0)) * NS)
 
     def new_id(self) -> str:
         return f"{self._random.getrandbits(64):016x}"

@@ -1,6 +1,6 @@
 """Looking at the embedded Redis from beside: no connection, no hop, no trace.
 
-With `server.py` the only module that knows fakeredis's inner classes.
+With `server.py` and `commands.py` the only module that knows fakeredis's inner classes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import copy
 from typing import Any
 
 from fakeredis._core._database import Item
-from fakeredis.model import Hash, ZSet
+from fakeredis.model import ExpiringMembersSet, Hash, XStream, ZSet
 
 from queuekit.simulation.scope import current_clock
 
@@ -39,6 +39,10 @@ def contents_of(database: Any, root: str) -> list[Any]:
             kind, content = b"hash", [part for pair in value.getall().items() for part in pair]
         elif isinstance(value, list):
             kind, content = b"list", list(value)
+        elif isinstance(value, ExpiringMembersSet):
+            kind, content = b"set", sorted(value)
+        elif isinstance(value, XStream):
+            kind, content = b"stream", len(value)
         found.append((key, kind, content, -1 if end is None else _left_ms(end)))
     return found
 

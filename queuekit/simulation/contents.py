@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import Any
 
 READER = """-- name: read_all
--- Reads all of a queue. For tests: it walks whatever there is.
+-- Reads all of a queue, or without a key all there is. For tests: it walks every key of the server.
 local found = {}
-local keys = redis.call('KEYS', KEYS[1] .. ':*')
+local keys = redis.call('KEYS', KEYS[1] and KEYS[1] .. ':*' or '*')
 table.sort(keys)
 for _, key in ipairs(keys) do
   local kind = redis.call('TYPE', key).ok
@@ -25,13 +25,20 @@ for _, key in ipairs(keys) do
       content[#content + 1] = field
       content[#content + 1] = redis.call('HGET', key, field)
     end
+  elseif kind == 'set' then
+    content = redis.call('SMEMBERS', key)
+    table.sort(content)
+  elseif kind == 'stream' then
+    -- Its length alone: its ids are of the server's clock.
+    content = redis.call('XLEN', key)
   elseif kind == 'zset' then content = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
   elseif kind == 'list' then content = redis.call('LRANGE', key, 0, -1) end
   found[#found + 1] = { key, kind, content, redis.call('PTTL', key) }
 end
 return found
 """
-"A script that answers for each key of a queue: name, type, content, and what is left of its life (ms)."
+"""A script that answers for each key of a queue (`KEYS[1]` is its root), or of a database: name, type,
+content, and what is left of its life (ms)."""
 
 
 def text(raw: bytes) -> str:
@@ -43,7 +50,8 @@ def text(raw: bytes) -> str:
 class Snapshot:
     """All keys of a queue, by their names behind the root.
 
-    A string is bytes; a hash is texts by texts, a sorted set scores by texts, a list is texts.
+    A string is bytes; a hash is texts by texts, a sorted set scores by texts, lists and sets are texts. Of a
+    stream it is the length.
     """
 
     contents: dict[str, Any]
@@ -88,5 +96,6 @@ def snapshot_of(reply: Iterable[Any], root: str) -> Snapshot:
             value_of: Any = text if kind == "hash" else float
             contents[name] = {text(member): value_of(value) for member, value in pairs}
         else:
-            contents[name] = content if kind == "string" else [text(each) for each in content]
+            whole = kind in ("string", "stream")
+            contents[name] = content if whole else [text(each) for each in content]
     return Snapshot(contents, ttls)

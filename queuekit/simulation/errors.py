@@ -51,4 +51,7 @@ class ServersDisagree(SimulationError):  # noqa: N818 (says what happened)
 
 
 class ThreadEnded(BaseException):
-    """Raised in a sync task that still runs when its world ends, so that its thread ends too."""
+    """Raised in a sync task that still runs when its world ends, so that its thread ends too.
+
+    And in sync code on the event loop whose process is killed at a command that it sends.
+    """

@@ -76,7 +76,8 @@ class Link:
             self.ask(b"SELECT", b"%d" % database)
 
     def send(self, data: bytes) -> None:
-        self._socket.sendall(data)
+        with real_network():
+            self._socket.sendall(data)
 
     def frames(self) -> list[Frame]:
         """The next whole replies, at least one, within the real limit."""

@@ -8,6 +8,7 @@ order that a hash or an address decides.
 from __future__ import annotations
 
 import asyncio
+import errno
 import sys
 from collections.abc import Callable, Coroutine
 from contextvars import Context
@@ -175,16 +176,25 @@ class SimulatedLoop(TurningLoop):
         process = PROCESS.get()
         if process is not None:
             await process.reach_network()
-        if self.server_down:
-            raise ConnectionRefusedError(
-                f"the simulated Redis is down; nobody listens at {address}"
-            )
         protocol = protocol_factory()
-        transport = self.network.connect(protocol, address)
+        transport = self.connect_now(protocol, address)
         if process is not None:
             process.connected(client_in(sys._getframe()))
         protocol.connection_made(transport)
         return transport, protocol
+
+    def connect_now(self, protocol: asyncio.BaseProtocol, address: str) -> asyncio.Transport:
+        """A connection to the simulated Redis, for a client that the network carries.
+
+        Raises:
+            ConnectionRefusedError: the server is down.
+        """
+        if self.server_down:
+            raise ConnectionRefusedError(
+                errno.ECONNREFUSED, f"the simulated Redis is down; nobody listens at {address}"
+            )
+        assert self.network is not None
+        return self.network.connect(protocol, address)
 
     def _process_events(self, event_list: object) -> None:
         """There is no selector."""

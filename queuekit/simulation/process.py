@@ -7,6 +7,7 @@ their context. Code outside of any belongs to the test.
 from __future__ import annotations
 
 import asyncio
+import sys
 import traceback
 import warnings
 import weakref
@@ -231,24 +232,16 @@ class Process:
         """At the end of the world: take down what a dead process left, with all its effects cut off."""
         for wire in self._wires:
             wire.get_protocol().connection_lost(None)
-        for task in self._tasks:
-            if task.done():
-                task._log_traceback = False  # nobody was left to look
-                continue
-            task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own switch
-            coroutine: Any = task.get_coro()
-            for _ in range(UNWIND_ROUNDS):
-                # A `finally` may raise what it likes, or wait, which is refused; then it is closed again.
-                with warnings.catch_warnings():
-                    # What it meant to wait for is never awaited.
-                    warnings.simplefilter("ignore", RuntimeWarning)
-                    try:
-                        coroutine.close()
-                        break
-                    except (
-                        BaseException
-                    ) as error:  # nobody is left to hear it; its job is another's
-                        traceback.clear_frames(error.__traceback__)
+        heard, sys.unraisablehook = sys.unraisablehook, _heard_by_nobody
+        try:
+            for task in self._tasks:
+                if task.done():
+                    task._log_traceback = False  # nobody was left to look
+                else:
+                    task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own switch
+                    _take_down(task.get_coro())
+        finally:
+            sys.unraisablehook = heard
 
     def connected(self, client: Any) -> None:
         """Called by the loop: an object of redis-py's has connected here (None: something else has)."""
@@ -283,3 +276,20 @@ def client_in(frame: FrameType | None) -> Any:
 def is_dead(process: Process | None) -> bool:
     """Whether it was killed; what belongs to no process lives as long as the world."""
     return process is not None and not process.alive
+
+
+def _take_down(coroutine: Any) -> None:
+    for _ in range(UNWIND_ROUNDS):
+        # A `finally` may raise what it likes, or wait, which is refused; then it is closed again.
+        with warnings.catch_warnings():
+            # What it meant to wait for is never awaited.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            try:
+                coroutine.close()
+                break
+            except BaseException as error:  # nobody is left to hear it; its job is another's
+                traceback.clear_frames(error.__traceback__)
+
+
+def _heard_by_nobody(unraisable: object) -> None:
+    """What a coroutine raises that was waited for by one that is gone already."""

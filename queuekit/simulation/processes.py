@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from queuekit.simulation.errors import ProcessDied, SimulationError
+from queuekit.simulation.errors import ProcessDied, SimulationError, ThreadEnded
 from queuekit.simulation.process import PROCESS, Process
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class SimulatedProcess:
             raise
         finally:
             process.at_death.remove(over)
-        if not task.done():
+        if not task.done() or _was_left(task):
             raise ProcessDied(f"{process.id} died while it ran {name!r}.")
         return task.result()
 
@@ -272,6 +272,11 @@ class SimulatedWorker(SimulatedProcess):
     def _running(self) -> asyncio.Task[object]:
         assert self._task is not None
         return self._task
+
+
+def _was_left(task: asyncio.Task[Any]) -> bool:
+    """Whether its process died in the midst of one of its steps."""
+    return not task.cancelled() and isinstance(task.exception(), ThreadEnded)
 
 
 async def busy(seconds: float) -> None:

@@ -59,20 +59,35 @@ class Splitter:
 
     def _command(self) -> list[bytes]:
         """An array of strings. Apart from `_value`, since every command of a simulation comes here."""
-        count = self._length(0x2A)  # "*"
+        buffer = self._buffer
+        count, at = self._length(0x2A, 0)  # "*"
         if count < 1:
-            raise NotRedisError(bytes(self._buffer[:40]))
-        return [self._bytes(self._length(0x24)) for _ in range(count)]  # "$"
+            raise NotRedisError(bytes(buffer[:40]))
+        words = []
+        for _ in range(count):
+            size, at = self._length(0x24, at)  # "$"
+            end = at + size
+            if len(buffer) < end + 2:
+                raise _Incomplete
+            words.append(bytes(buffer[at:end]))
+            at = end + 2
+        self._at = at
+        return words
 
-    def _length(self, kind: int) -> int:
-        if len(self._buffer) <= self._at:
+    def _length(self, kind: int, at: int) -> tuple[int, int]:
+        """The number in the line that begins there, and where the next one begins."""
+        buffer = self._buffer
+        if len(buffer) <= at:
             raise _Incomplete
-        if self._buffer[self._at] != kind:
-            raise NotRedisError(bytes(self._buffer[self._at : self._at + 40]))
+        if buffer[at] != kind:
+            raise NotRedisError(bytes(buffer[at : at + 40]))
+        end = buffer.find(b"\r\n", at)
+        if end < 0:
+            raise _Incomplete
         try:
-            return int(self._line()[1:])
+            return int(buffer[at + 1 : end]), end + 2
         except ValueError as error:
-            raise NotRedisError(bytes(self._buffer[:40])) from error
+            raise NotRedisError(bytes(buffer[:40])) from error
 
     def replies(self, data: bytes) -> list[Any]:
         """The replies that are complete with this data."""

@@ -46,7 +46,7 @@ PACKAGES = ("redis", "fakeredis", "freezegun", "croniter")
 "Whose versions decide about a trace, beside Python's minor."
 
 WORLD_OPTIONS = ("seed", "start", "jitter", "steps_per_instant")
-EXPLORING = ("schedule", "faults", "limit", "once", "invariants", "expect")
+EXPLORING = ("schedule", "faults", "limit", "steps", "once", "invariants", "expect")
 "Fields of a failure's file."
 
 Main = Callable[[Simulation], Coroutine[Any, Any, object]]

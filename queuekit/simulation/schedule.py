@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 from queuekit.simulation.chooser import Chooser
@@ -82,7 +82,10 @@ class PCT:
         self._changes = {step: place for place, step in enumerate(drawn) if step}
         self._levels: dict[str, int] = {}
         "Of the actors; 0 goes first."
-        self._choices = 0
+        self.choices = 0
+        "That there were so far."
+        self.on_change: Callable[[str], None] | None = None
+        "Told who falls behind all others."
         self._choices_now = 0
 
     def choose(self, actors: list[str]) -> int:
@@ -92,13 +95,15 @@ class PCT:
                 levels[actor] = self._chooser.pick(f"pct.priority:{actor}", PCT_LEVELS, quiet=True)
         if len(actors) == 1:
             return 0
-        self._choices += 1
+        self.choices += 1
         self._choices_now += 1
         if self._choices_now > FAIR_AFTER:
             return 0
         first = min(range(len(actors)), key=lambda place: levels[actors[place]])
-        change = self._changes.get(self._choices)
+        change = self._changes.get(self.choices)
         if change is not None:
+            if self.on_change is not None:
+                self.on_change(actors[first])
             levels[actors[first]] = PCT_LEVELS + change
             first = min(range(len(actors)), key=lambda place: levels[actors[place]])
         return first
@@ -129,6 +134,20 @@ def schedule_of(
     raise SimulationError(
         f"schedule={name!r} is unknown; it is one of {', '.join(map(repr, SCHEDULES))}."
     )
+
+
+def schedules_of(given: Collection[str]) -> tuple[str, ...]:
+    """The names of some schedules, or of one.
+
+    Raises:
+        SimulationError: there is none of that name, or no name.
+    """
+    names = (given,) if isinstance(given, str) else tuple(given)
+    if not names or set(names) - set(SCHEDULES):
+        raise SimulationError(
+            f"schedules={given!r}: each is one of {', '.join(map(repr, SCHEDULES))}, and there is one."
+        )
+    return names
 
 
 def actor_of(handle: asyncio.Handle) -> str | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from queuekit.environment import BACKGROUND
 from queuekit.simulation.chooser import Chooser
-from queuekit.simulation.clock import NS, OwnClock, VirtualClock
+from queuekit.simulation.clock import OwnClock, VirtualClock
 from queuekit.simulation.observe import Draw, Event, Hold, Hop, Moment, Observer
 from queuekit.simulation.process import PROCESS, Process, is_dead
 from queuekit.simulation.scope import OWN_CLOCK
@@ -25,11 +25,6 @@ if TYPE_CHECKING:
     from queuekit.simulation.wire import Wire
 
 T = TypeVar("T")
-
-
-TROUBLE_S = 600.0
-"""For so long after a disturbance upkeep brings things about: leases end that nobody renews, and their
-jobs are run again. So nothing stands still yet, and an exploration's idle workers look as in production."""
 
 
 class Watch(Protocol):
@@ -51,7 +46,7 @@ class ObservedLoop(asyncio.BaseEventLoop):
 
     def __init__(self) -> None:
         super().__init__()
-        self._held_lanes: dict[Lane, deque[tuple[Callable[[], None], Context]]] = {}
+        self._held_lanes: dict[Lane, deque[tuple[Hop, Callable[[], None], bool, Context]]] = {}
 
     def begin_world(self, clock: VirtualClock, *, trace: Trace, chooser: Chooser) -> None:
         """Go on with another world: its clock continues this loop's monotonic time."""
@@ -73,10 +68,10 @@ class ObservedLoop(asyncio.BaseEventLoop):
         self.watch: Watch | None = None
         "Asked at each hop and moment what becomes of it."
         self.disturbed_ns: int | None = None
-        "When somebody last meddled with it."
+        "When somebody last meddled with it; None: nobody has."
         self.server_clock = OwnClock(self.clock)
         "The clock that decides: scripts are told its time when they arrive."
-        self._world_began_ns = clock.elapsed_ns
+        self.world_began_ns = clock.elapsed_ns
 
     def disturbed(self, what: str) -> None:
         """Somebody has meddled with the network, the server, a clock or a process."""
@@ -84,13 +79,8 @@ class ObservedLoop(asyncio.BaseEventLoop):
         if self.tap is not None:
             self.tap.disturbed(what)
 
-    def troubled(self, since_ns: int | None = None) -> bool:
-        """Whether it was disturbed lately, or has begun lately if it never was (`since_ns`: then)."""
-        begin_ns = since_ns if self.disturbed_ns is None else self.disturbed_ns
-        return begin_ns is not None and self.clock.elapsed_ns - begin_ns < TROUBLE_S * NS
-
     def now_us(self) -> int:
-        return (self.clock.elapsed_ns - self._world_began_ns) // 1000
+        return (self.clock.elapsed_ns - self.world_began_ns) // 1000
 
     def _show(self, event: Event) -> Hold | None:
         for observer in list(self.observers):
@@ -151,16 +141,31 @@ class ObservedLoop(asyncio.BaseEventLoop):
         """
         self.call_soon(self._arrive, hop, deliver, traced, context=context)
 
+    def hop_now(
+        self,
+        hop: Hop,
+        deliver: Callable[[], None],
+        *,
+        traced: bool = True,
+        context: Context | None = None,
+    ) -> None:
+        """The same for whoever holds the loop and waits: it arrives before this returns."""
+        (context or copy_context()).copy().run(self._arrive, hop, deliver, traced)
+
     def in_no_process(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call a function as the test itself would, whoever asks for it."""
         return self.server_context().run(function, *arguments)
 
     def server_context(self) -> Context:
-        """The context of what the server does: nobody's, by its own clock."""
+        """The context of what the server does, and of how misfortune ends: nobody's, by the server's clock.
+
+        It is nobody's upkeep either, though it was set off by some: who has been paused at its upkeep
+        goes on with its work.
+        """
         context = copy_context()
         context.run(PROCESS.set, None)
         context.run(OWN_CLOCK.set, self.server_clock)
-        context.run(BACKGROUND.set, False)  # its end is waited for, also when upkeep was struck
+        context.run(BACKGROUND.set, False)
         return context
 
     def _arrive(self, hop: Hop, deliver: Callable[[], None], traced: bool) -> None:
@@ -194,13 +199,14 @@ class ObservedLoop(asyncio.BaseEventLoop):
         if late is not None and late < float("inf"):
             lane = (hop.connection, hop.direction)
             self._held_lanes[lane] = deque()
-            context = copy_context()
+            context, waits = copy_context(), copy_context()
+            waits.run(BACKGROUND.set, False)  # what comes late may be work
             release = partial(self._release_lane, lane, hop, deliver, traced, context)
-            self.call_later(late, release, context=self.server_context())
+            self.call_later(late, release, context=waits)
         return late is None and not is_dead(PROCESS.get())
 
     def _wait_in(self, lane: Lane, hop: Hop, deliver: Callable[[], None], traced: bool) -> None:
-        self._held_lanes[lane].append((partial(self._arrive, hop, deliver, traced), copy_context()))
+        self._held_lanes[lane].append((hop, deliver, traced, copy_context()))
 
     def _release_lane(
         self, lane: Lane, hop: Hop, deliver: Callable[[], None], traced: bool, context: Context
@@ -210,8 +216,10 @@ class ObservedLoop(asyncio.BaseEventLoop):
 
     def let_through(self, lane: Lane) -> None:
         """What waits in a lane arrives, in its order."""
-        for arrive, context in self._held_lanes.pop(lane):
-            self.call_soon(arrive, context=context)
+        # Each by `_arrive` itself, by whose arguments a schedule knows the lane: one that went by another way
+        # would overtake the hop that was released before it, which no connection's bytes do.
+        for hop, deliver, traced, context in self._held_lanes.pop(lane):
+            self.call_soon(self._arrive, hop, deliver, traced, context=context)
 
     def _deliver(self, hop: Hop, deliver: Callable[[], None], traced: bool) -> None:
         if traced:

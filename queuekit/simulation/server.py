@@ -1,6 +1,7 @@
 """The embedded Redis: fakeredis's server, made to wait, wake and order as a real one does.
 
-This is the only module that knows fakeredis's internals, so its version is pinned. What differs from
+With `commands.py` and `beside.py` the only module that knows fakeredis's internals, so its version is
+pinned. What differs from
 fakeredis as it comes:
 
 - BLMOVE waits (its own answers nil at once on an empty list);
@@ -11,7 +12,7 @@ fakeredis as it comes:
 - messages are pushes under RESP3, and a subscriber may send any command there;
 - COPY copies, and a blocking pop that takes the last element removes the key;
 - an error keeps its code and stays on one line;
-- INFO answers; scripts are compiled once.
+- INFO answers; a command's signature is read once, and a script compiled once (`commands.py`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import functools
-import hashlib
 import importlib.metadata
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -41,22 +41,15 @@ import redis.asyncio
 from fakeredis import _msgs as msgs
 from fakeredis._clients._tcp_server import encode_reply
 from fakeredis._command_args_parsing import Timeout
-from fakeredis._commands import COMMANDS_WITH_SUB, Signature
+from fakeredis._commands import Signature
 from fakeredis._core import CommandItem
 from fakeredis._core._database import Database
-from fakeredis._helpers import NoResponse, SimpleError, casematch, decode_command_bytes
-from fakeredis._socket import AsyncFakeSocket
-from fakeredis.commands_mixins import scripting_mixin
+from fakeredis._helpers import NoResponse, SimpleError, SimpleString, casematch
 from fakeredis.model import XStream, ZSet
 
+from queuekit.simulation.commands import LEAVES, VERSION, CommandRunner, Lua, PlainDatabase
 from queuekit.simulation.resp import Splitter, encode_error, in_order
 from queuekit.simulation.wire import HANDSHAKES, Wire
-
-VERSION = (7, 4)
-"Of Redis, as which it answers."
-
-_LUA_COLLECT_EVERY = 256
-"Scripts between two collections of Lua's garbage; fakeredis collects after each, which costs most of it."
 
 _BLMOVE = Signature("blmove", "blmove", cast("Any", (bytes, bytes, bytes, bytes, Timeout)))
 
@@ -72,11 +65,7 @@ _INFO = (
 _WAITS_FOR: dict[bytes, type] = {b"BZ": ZSet, b"XR": XStream}
 "What a blocking command waits for, by how its name begins; all others wait for lists."
 
-_COMMANDS_OF_SUBSCRIBERS = AsyncFakeSocket.ACCEPTED_COMMANDS_WHILE_PUBSUB
-"Under RESP2; RESP3 has no such limit."
-
-
-_spare_lua: list[tuple[dict[str, Any], dict[bytes, Any]]] = []
+_spare_lua: list[tuple[dict[str, Any], Lua]] = []
 "Of servers that are no more: what fakeredis keeps on one, and the scripts that were compiled in it."
 
 
@@ -106,7 +95,7 @@ class _Parked:
         return item is not None and isinstance(item.value, self.kind)
 
 
-class _Database(Database):
+class _Database(PlainDatabase):
     """Tells which keys came into being, in that order, as Redis does; fakeredis wakes all, in none."""
 
     def __init__(self, server: EmbeddedServer) -> None:
@@ -150,14 +139,13 @@ class EmbeddedServer:
         self.connections: list[Connection] = []
         self.parked: dict[Connection, _Parked] = {}
         "Oldest first: whoever waits longest is served first."
-        self.compiled: dict[bytes, Any] = {}
-        self.scripts_run = 0
+        self.lua = Lua()
         self._take_lua()
 
     def _take_lua(self) -> None:
         """Go on with an earlier server's Lua, if there is one: a new one costs a third of a small world."""
         if _spare_lua:
-            attributes, self.compiled = _spare_lua.pop()
+            attributes, self.lua = _spare_lua.pop()
             self.fake.__dict__.update(attributes)
             attributes["_lua_runtime"].execute("math.randomseed(0)")
 
@@ -168,14 +156,15 @@ class EmbeddedServer:
         }
         if attributes and not _spare_lua:
             attributes["_lua_current_socket"][0] = None
-            _spare_lua.append((attributes, self.compiled))
+            _spare_lua.append((attributes, self.lua))
 
     def after_command(self, sender: Connection) -> None:
         """Serve those who wait, then send what the command has brought, the sender's own first."""
         self._serve_parked()
         sender.flush()
         for connection in self.connections:
-            connection.flush()
+            if connection.has_word:
+                connection.flush()
 
     def _serve_parked(self) -> None:
         """As Redis: key by key as they came into being, and at each the oldest wait first."""
@@ -187,11 +176,12 @@ class EmbeddedServer:
                         connection.try_again(parked)
 
 
-class Connection(AsyncFakeSocket):
+class Connection(CommandRunner):
     """The server's end of one connection."""
 
     def __init__(self, server: EmbeddedServer, wire: Wire) -> None:
         self.embedded = server
+        self.lua = server.lua
         self.wire = wire
         self.number = wire.number
         self._outbox: list[tuple[bytes, Any, bool]] = []
@@ -210,6 +200,11 @@ class Connection(AsyncFakeSocket):
         """The number of the one that it uses."""
         number: int = self._db_num
         return number
+
+    @property
+    def has_word(self) -> bool:
+        """Whether something is to be sent."""
+        return bool(self._outbox)
 
     # -- commands
 
@@ -235,30 +230,20 @@ class Connection(AsyncFakeSocket):
         self._traced = True
         self.embedded.after_command(self)
 
-    def _run_command(self, func: Any, sig: Any, args: list[Any], from_script: bool) -> Any:
-        limited = self._client_info.protocol_version == 2
-        if limited or not self._pubsub or sig.name in _COMMANDS_OF_SUBSCRIBERS:
-            return super()._run_command(func, sig, args, from_script)
-        subscriptions, self._pubsub = self._pubsub, 0
-        try:
-            return super()._run_command(func, sig, args, from_script)
-        finally:
-            self._pubsub = subscriptions
-
     def _decode_error(self, error: SimpleError) -> Any:
         """As it is; fakeredis makes an exception of redis-py's of it, which has lost its code."""
         return error
 
     def _decode_result(self, result: Any) -> Any:
-        self._answer = super()._decode_result(result)
+        if isinstance(result, SimpleString):
+            self._answer = _Status(result.value)
+        else:
+            self._answer = super()._decode_result(result)
         return self._answer
 
     def put_response(self, msg: Any) -> None:
         protocol = self._client_info.protocol_version
-        if isinstance(msg, SimpleError):
-            data = encode_error(msg.value)
-        else:
-            data = encode_reply(msg, protocol, nested=type(msg) is bytes)
+        data = _encoded(msg, protocol)
         if protocol == 3 and isinstance(msg, list) and msg is not self._answer:
             data = b">" + data[1:]
         data, value = in_order(self._name, (data, _plain(msg, data)))
@@ -267,6 +252,10 @@ class Connection(AsyncFakeSocket):
     def flush(self) -> None:
         """Send what there is: an answer, then messages that the command sent to its own connection."""
         outbox, self._outbox = self._outbox, []
+        if len(outbox) == 1:  # nearly always
+            [(data, value, traced)] = outbox
+            self.wire.reply(data, value, traced=traced)
+            return
         for data, value, traced in sorted(outbox, key=lambda reply: reply[0].startswith(b">")):
             self.wire.reply(data, value, traced=traced)
 
@@ -376,64 +365,6 @@ class Connection(AsyncFakeSocket):
         left_ms = round((key.expireat - self._db.time) * 1000)
         return left_ms if scale == 1000.0 else (left_ms + 500) // 1000
 
-    # -- scripts
-
-    def eval(self, script: bytes, numkeys: int, *keys_and_args: bytes) -> Any:
-        """fakeredis's own `eval`, with the script compiled once and garbage collected now and then."""
-        if numkeys > len(keys_and_args):
-            raise SimpleError(msgs.TOO_MANY_KEYS_MSG)
-        if numkeys < 0:
-            raise SimpleError(msgs.NEGATIVE_KEYS_MSG)
-        sha = hashlib.sha1(script, usedforsecurity=False).hexdigest()
-        self._server.script_cache[sha.encode()] = script
-        runtime = self._get_server_runtime(self._server)
-        server: Any = self._server
-        server._lua_current_socket[0] = self
-        self._script_resp = 2
-        fieldsets, self._fieldsets = self._fieldsets, {}
-        keys, arguments = keys_and_args[:numkeys], keys_and_args[numkeys:]
-        server._lua_set_keys_argv(runtime.table_from(keys), runtime.table_from(arguments))
-        try:
-            result = self._compiled(runtime, script)()
-        except SimpleError as error:
-            raise SimpleError(error.value) from None
-        except scripting_mixin.LUA_MODULE.LuaError as error:
-            first = str(error).split("\n", 1)[0]  # the rest is a stack of Lua's
-            raise SimpleError(msgs.SCRIPT_ERROR_MSG.format(sha, first)) from None
-        finally:
-            self._script_resp = None
-            self._fieldsets = fieldsets
-            self._collect(runtime)
-        scripting_mixin._check_for_lua_globals(runtime, server._lua_expected_globals)
-        return self._convert_lua_result(result, nested=False)
-
-    def _compiled(self, runtime: Any, script: bytes) -> Any:
-        function = self.embedded.compiled.get(script)
-        if function is None:
-            function = self.embedded.compiled[script] = runtime.compile(script)
-        return function
-
-    def _collect(self, runtime: Any) -> None:
-        self.embedded.scripts_run += 1
-        if self.embedded.scripts_run % _LUA_COLLECT_EVERY == 0:
-            runtime.execute("collectgarbage()")
-
-    def _lua_redis_call(
-        self, lua_runtime: Any, expected_globals: set[Any], op: bytes, *args: Any
-    ) -> Any:
-        """As fakeredis's, but new globals are looked for once a script, not at each call."""
-        del expected_globals
-        name = decode_command_bytes(op)
-        if name in COMMANDS_WITH_SUB and args:
-            name += " " + decode_command_bytes(scripting_mixin._convert_redis_arg(args[0]))
-            args = args[1:]
-        function, signature = self._name_to_func(name)
-        if function is None:
-            raise SimpleError(msgs.WRONG_ARGS_MSG7)
-        converted = [scripting_mixin._convert_redis_arg(arg) for arg in args]
-        result = self._run_command(function, signature, converted, True)
-        return self._convert_redis_result(lua_runtime, result)
-
 
 def _awaited(fields: list[bytes]) -> list[bytes]:
     """The keys that a blocking command waits on; the target of a move is none of them."""
@@ -448,9 +379,29 @@ def _awaited(fields: list[bytes]) -> list[bytes]:
     return fields[1:2]
 
 
+class _Status(bytes):
+    """A status, which is no bulk string.
+
+    Who reads one reads once; a string takes two reads, and the connection may end between them.
+    """
+
+    __slots__ = ()
+
+
+def _encoded(value: Any, protocol: int) -> bytes:
+    """A reply as a real server writes it: fakeredis writes all strings in one way, at the top or below."""
+    if type(value) is list and any(type(each) in (_Status, list) for each in value):
+        return b"*%d\r\n%b" % (len(value), b"".join(_encoded(each, protocol) for each in value))
+    if isinstance(value, SimpleError):
+        return encode_error(value.value)
+    return encode_reply(value, protocol, nested=type(value) is not _Status)
+
+
 def _plain(value: Any, data: bytes) -> Any:
     """What a reply means to whoever reads its bytes, as the trace of a real server shows it."""
-    if value is None or isinstance(value, bytes):
+    if type(value) in LEAVES or type(value) is _Status:
+        return value
+    if type(value) is list and all(type(item) in LEAVES for item in value):
         return value
     return Splitter().replies(data)[0]
 

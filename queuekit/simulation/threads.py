@@ -146,6 +146,9 @@ class Batons:
     def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop, and let the loop go on until it is done."""
         baton = _own_baton()
+        if baton.ended:  # its world is over, and a `finally` would wait once more
+            coroutine.close()
+            raise ThreadEnded
         task = self._loop.create_task(coroutine, context=copy_context())
         task.add_done_callback(lambda _: baton.resume())
         baton.give_back()

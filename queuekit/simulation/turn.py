@@ -58,6 +58,8 @@ class TurningLoop(ObservedLoop):
         self._timers = Timers()
         self._settling: list[tuple[int, int, asyncio.Future[None]]] = []
         self._born = 0
+        self.steps_taken = 0
+        "In the instants that are over."
         self._instant_steps = 0
         self._turning: Counter[str] = Counter()
         self._wait_began_ns = 0
@@ -67,6 +69,9 @@ class TurningLoop(ObservedLoop):
         self.take_steps_by(None)
         self.at_instants_end: list[Callable[[int], None]] = []
         "Called when all of an instant is done, before time goes to the one that is given (elapsed ns)."
+        self.mended_by_ns: Callable[[], int | None] = lambda: None
+        """Asked when only upkeep is left: until when that may mend what somebody's meddling broke (elapsed
+        ns), and so lead to work; None: there was no meddling."""
         self._wait_began_ns = self.clock.elapsed_ns
 
     # -- time
@@ -198,8 +203,9 @@ class TurningLoop(ObservedLoop):
             if not future.done():
                 future.set_result(None)
             return
-        idle = not (self._settling or self._timers.has_work or self.troubled())
-        if next_ns is None or idle:
+        if next_ns is None or not (
+            self._settling or self._timers.has_work or self._may_be_mended(next_ns)
+        ):
             held = any(hold.reached and not hold.released for hold in self._holds)
             raise SimulationDeadlock(waiting.deadlock(self, held))
         if next_ns - self._wait_began_ns > _VIRTUAL_LIMIT_NS:
@@ -207,12 +213,17 @@ class TurningLoop(ObservedLoop):
         self._move_to(next_ns)
         self._ready.extend(self._timers.pop_due(next_ns))
 
+    def _may_be_mended(self, next_ns: int) -> bool:
+        until_ns = self.mended_by_ns()
+        return until_ns is not None and next_ns <= until_ns
+
     def _move_to(self, elapsed_ns: int) -> None:
         if elapsed_ns > self.clock.elapsed_ns:
             if self.at_instants_end:
                 for look in self.at_instants_end:
                     look(elapsed_ns)
             self.clock.move_to(elapsed_ns)
+            self.steps_taken += self._instant_steps
             self._instant_steps = 0
             if self._turning:
                 self._turning.clear()

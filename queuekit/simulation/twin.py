@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
+from queuekit.simulation.contents import READER
 from queuekit.simulation.errors import ServersDisagree
 from queuekit.simulation.network import EmbeddedNetwork
 from queuekit.simulation.relay import RelayNetwork
@@ -26,31 +27,6 @@ SHOWN = 300
 
 KEYS_A_COMMAND = 50
 "The more keys there are, the more rarely they are compared: about so many a command, whatever their number."
-
-READER = """-- name: read_state
-local found = {}
-local keys = redis.call('KEYS', '*')
-table.sort(keys)
-for _, key in ipairs(keys) do
-  local kind = redis.call('TYPE', key).ok
-  local content = ''
-  if kind == 'string' then content = redis.call('GET', key)
-  elseif kind == 'hash' then
-    content = {}
-    local fields = redis.call('HKEYS', key)
-    table.sort(fields)
-    for i, field in ipairs(fields) do content[i] = { field, redis.call('HGET', key, field) } end
-  elseif kind == 'set' then
-    content = redis.call('SMEMBERS', key)
-    table.sort(content)
-  elseif kind == 'zset' then content = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
-  elseif kind == 'list' then content = redis.call('LRANGE', key, 0, -1)
-  elseif kind == 'stream' then content = redis.call('XLEN', key) end
-  found[#found + 1] = { key, kind, content }
-end
-return found
-"""
-"All keys of a database with what they hold; of a stream its length, since its ids are of the server's clock."
 
 
 @dataclass(frozen=True)
@@ -221,7 +197,8 @@ class TwinNetwork:
 
 
 def _state(reply: Any) -> dict[bytes, str]:
-    return {key: f"{text(kind)} {text(content)}" for key, kind, content in reply}
+    """By key. What is left of a key's life is not compared: a real server reckons it by another clock."""
+    return {key: f"{text(kind)} {text(content)}" for key, kind, content, _ in reply}
 
 
 def _short(words: str) -> str:

@@ -13,11 +13,8 @@ leaves `time.sleep` alone, which in a simulation would stop the world.
 
 from __future__ import annotations
 
-import asyncio
 import datetime
-import socket
 import sys
-import time
 import types
 from collections.abc import Callable
 from typing import Any
@@ -25,17 +22,16 @@ from typing import Any
 import freezegun
 from freezegun import api, config
 
+from queuekit.simulation import blocking, polling, sockets
 from queuekit.simulation.clock import VirtualClock
-from queuekit.simulation.errors import RefusedInSimulation, SimulationError
-from queuekit.simulation.scope import STATE, current_clock, current_loop
+from queuekit.simulation.errors import SimulationError
+from queuekit.simulation.scope import current_clock, current_loop
 
 _EPOCH = api.real_datetime(1970, 1, 1)
 _REPLACED = (
     "fake_time fake_time_ns fake_monotonic fake_monotonic_ns fake_perf_counter fake_perf_counter_ns "
     "fake_localtime fake_gmtime fake_strftime"
 ).split()
-_real_sleep = time.sleep
-_real_connect = socket.socket.connect
 _original: dict[str, Any] = {name: getattr(api, name) for name in _REPLACED}
 _original_start = api._freeze_time.start
 _DATETIME_METHODS = ("now", "today", "utcnow", "fromtimestamp", "timestamp", "astimezone")
@@ -142,30 +138,6 @@ def _date_today(cls: Any) -> Any:
     return _original_date_today.__get__(None, cls)()
 
 
-def _sleep(seconds: float) -> None:
-    loop = current_loop()
-    if loop is None:
-        _real_sleep(seconds)
-    elif asyncio._get_running_loop() is not None:  # get_running_loop() without its exception
-        raise SimulationError(
-            f"time.sleep({seconds!r}) on the event loop's own thread would stop the simulation.\n"
-            "  In production it would stop every other job of the worker.\n"
-            "  Use asyncio.sleep(), or make the task a sync function."
-        )
-    else:
-        loop.batons.sleep(seconds)
-
-
-def _connect(self: socket.socket, address: Any) -> None:
-    if current_loop() is not None and not STATE.bypass:
-        raise RefusedInSimulation(
-            f"a connection to {address!r} would leave the simulation for the real network.\n"
-            "  Simulated are asyncio connections to Redis; sync clients are not yet.\n"
-            "  Replace what connects there by a stand-in in the test."
-        )
-    _real_connect(self, address)
-
-
 def _start(self: Any) -> Any:
     if current_loop() is not None:
         raise SimulationError(
@@ -204,8 +176,9 @@ def install() -> None:
         setattr(api.FakeDatetime, name, _passing_method(name))
     setattr(api.FakeDate, "today", classmethod(_date_today))  # noqa: B010 (mypy knows it as a method)
     _freeze = _start_freezegun()
-    _replace_everywhere(_real_sleep, _sleep)
-    socket.socket.connect = _connect  # type: ignore[method-assign,assignment]
+    _replace_everywhere(blocking.real_sleep, blocking.sleep)
+    sockets.install()
+    polling.install()
     api._freeze_time.start = _start  # type: ignore[method-assign]
 
 
@@ -224,7 +197,7 @@ def _start_freezegun() -> Any:
 def _replace_everywhere(old: object, new: object) -> None:
     """Wherever a loaded module holds a function under a name of its own."""
     for module in list(sys.modules.values()):
-        if module is sys.modules[__name__]:
+        if module is blocking:  # it keeps both
             continue
         for name, value in list(getattr(module, "__dict__", {}).items()):
             if value is old:
@@ -243,6 +216,7 @@ def uninstall() -> None:
     for name, method in _original_methods.items():
         setattr(api.FakeDatetime, name, method)
     setattr(api.FakeDate, "today", _original_date_today)  # noqa: B010 (as above)
-    _replace_everywhere(_sleep, _real_sleep)
-    socket.socket.connect = _real_connect  # type: ignore[method-assign]
+    _replace_everywhere(blocking.sleep, blocking.real_sleep)
+    polling.uninstall()
+    sockets.uninstall()
     api._freeze_time.start = _original_start  # type: ignore[method-assign]

@@ -38,10 +38,11 @@ def without_credentials(command: list[bytes]) -> list[bytes] | None:
     name = command[0].upper()
     if name == b"AUTH":
         return None
-    words = [word.upper() for word in command]
-    if name == b"HELLO" and b"AUTH" in words:
-        at = words.index(b"AUTH")
-        return [*command[:at], *command[at + 3 :]]
+    if name == b"HELLO":
+        words = [word.upper() for word in command]
+        if b"AUTH" in words:
+            at = words.index(b"AUTH")
+            return [*command[:at], *command[at + 3 :]]
     return command
 
 
@@ -155,6 +156,8 @@ class Wire(asyncio.Transport):
         self._network = network
         self._splitter = Splitter()
         self._closed = False
+        self.ended_by: Exception | None = None
+        "What the client is told of its end, if it did not close it itself."
         self.process = PROCESS.get()
         "The process that holds the client's end."
         self._owner = self.process.id if self.process else ""
@@ -186,6 +189,17 @@ class Wire(asyncio.Transport):
             return
         for command in commands:
             self._send(command)
+
+    def write_now(self, data: bytes) -> None:
+        """The same for a client that holds the loop: what it sends is executed before this returns.
+
+        And what the server answers at once has arrived, unless something holds it up on the way.
+        """
+        hop, self._hop = self._hop, self._loop.hop_now  # type: ignore[attr-defined]  # of a simulated loop
+        try:
+            self.write(data)
+        finally:
+            self._hop = hop
 
     def _send(self, command: list[bytes]) -> None:
         if self._hop is None:
@@ -256,6 +270,8 @@ class Wire(asyncio.Transport):
         self._close(None)
 
     def _close(self, error: Exception | None) -> None:
+        if not self._closed:
+            self.ended_by = error
         if self.drop() and not self._loop.is_closed():
             self._loop.call_soon(self._protocol.connection_lost, error)
 

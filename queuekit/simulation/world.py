@@ -28,7 +28,7 @@ from queuekit.simulation.observe import Observer
 from queuekit.simulation.passing import Passing
 from queuekit.simulation.processes import SimulatedProcess, SimulatedWorker
 from queuekit.simulation.redis_server import SimulatedServer
-from queuekit.simulation.schedule import schedule_of
+from queuekit.simulation.schedule import EXPECTED_CHOICES, schedule_of
 from queuekit.simulation.trace import Trace
 from queuekit.store.connection import close_all
 from queuekit.worker import Worker
@@ -65,6 +65,7 @@ class Simulation(Passing):
         jitter: "upper" pins each jittered delay to its upper bound; "full" draws it, by the seed.
         schedule: which of the ready steps is next: "fifo", or an adversary by the seed, "random" or
             "pct" (see `schedule.py`).
+        expected_choices: between which "pct" spreads its changes; best as many as a run has.
         choices: the tape of an earlier run (`simulation.chooser.tape`), whose decisions are taken again;
             then the seed decides nothing but ids and `random`.
         loop: the simulated loop of an earlier world to go on with; time never runs backwards on it.
@@ -83,6 +84,7 @@ class Simulation(Passing):
         backend: str | Backend = "fakeredis",
         jitter: str = "upper",
         schedule: str = "fifo",
+        expected_choices: int = EXPECTED_CHOICES,
         choices: Iterable[Deviation] | None = None,
         loop: SimulatedLoop | None = None,
         steps_per_instant: int = 200_000,
@@ -101,7 +103,7 @@ class Simulation(Passing):
         self._invariants = Invariants(self)
         if jitter == "full":
             self.chooser.draw(["jitter"])
-        self._schedule = schedule_of(schedule, self.chooser)
+        self._schedule = schedule_of(schedule, self.chooser, expected_choices=expected_choices)
         self._backend = resolve(backend, flush=flush)
         self._given_loop = loop
         self._steps_per_instant = steps_per_instant
@@ -128,6 +130,7 @@ class Simulation(Passing):
             self.clock = self._loop.clock
             self.environment = SimulatedEnvironment(self)
             self._loop.queuekit_environment = self.environment
+            self._loop.mended_by_ns = self.environment.mended_by_ns
             self._loop.take_steps_by(self._schedule)
             stack.callback(setattr, self._loop, "queuekit_environment", None)
             stack.enter_context(use(self.environment))  # for sync code, where no loop runs
@@ -185,10 +188,11 @@ class Simulation(Passing):
         unwound = {task for process in dead for task in process.tasks()}
         for _ in range(CANCEL_ROUNDS):
             tasks = [task for task in asyncio.all_tasks(loop) - unwound if not task.done()]
+            if not tasks:
+                break
             for task in sorted(tasks, key=lambda task: task.get_name()):
                 task.cancel()
-            if tasks:
-                loop.run_until_complete(asyncio.wait(tasks, timeout=60))
+            loop.run_until_complete(asyncio.wait(tasks, timeout=60))
         loop.run_until_complete(close_all({process.id for process in dead}))
         for process in loop.processes:
             process.exit()

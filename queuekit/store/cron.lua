@@ -39,7 +39,7 @@ if held ~= mine then redis.call('HSET', TIMETABLE, id, mine) end
 local taken = own and not terminal[own]
 if not busy and not taken then
   redis.call('HSET', CRONJOB, id, key)
-  begin(key, ARGV[6], ARGV[7], 0, '0', '')
+  begin(key, ARGV[6], ARGV[7], 0, '0', '', ids_of(key))
 end
 for _, old in ipairs(redis.call('ZRANGEBYSCORE', TICKED, '-inf', now - FORGET_MS, 'LIMIT', 0, FORGET_BATCH)) do
   redis.call('ZREM', TICKED, old)

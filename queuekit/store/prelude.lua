@@ -15,6 +15,8 @@ local LEADERS = root .. ':leaders'
 local SCHEDULED, LEASE, FINISHED = root .. ':scheduled', root .. ':lease', root .. ':finished'
 local QUARANTINE, WORKERS, SOLO = root .. ':quarantine', root .. ':workers', root .. ':solo'
 local TOMBSTONE_MS = 60000
+-- Of the last eight lives of a key: ids of 16 characters, a space around each.
+local IDS_BYTES = 137
 local QUARANTINE_MS = 30 * 86400000
 local terminal = { complete = true, failed = true, aborted = true }
 local known = { queued = true, active = true, aborting = true, complete = true, failed = true, aborted = true }
@@ -202,9 +204,17 @@ local function place(key, due, front, priority, group, solo)
   wake()
 end
 
--- A new life for a key: everything of an earlier one goes. The first write allocates, so that a
--- server whose memory is full refuses it whole.
-local function begin(key, id, payload, due, priority, group)
+-- The ids of a key's last lives, for its next one: an enqueue may be sent again when its job has ended
+-- already, and somebody else has enqueued the key since.
+local function ids_of(key)
+  local state = fields(key, 'earlier', 'gone') or {}
+  local id = head_of(key) or state[2]
+  return id and string.sub((state[1] or ' ') .. id .. ' ', -IDS_BYTES)
+end
+
+-- A new life for a key: everything of an earlier one goes but the ids. The first write allocates, so
+-- that a server whose memory is full refuses it whole.
+local function begin(key, id, payload, due, priority, group, earlier)
   redis.call('SET', call_of(key), id .. ' ' .. exact(now) .. '\n' .. payload)
   redis.call('DEL', job_of(key))
   -- One whose records were lost may still stand somewhere. It is over; so is its turn.
@@ -217,6 +227,7 @@ local function begin(key, id, payload, due, priority, group)
   if due > now then state = { 'due', exact(due) } end
   if priority and priority ~= '0' then state[#state + 1] = 'priority'; state[#state + 1] = priority end
   if group and group ~= '' then state[#state + 1] = 'group'; state[#state + 1] = group else group = nil end
+  if earlier then state[#state + 1] = 'earlier'; state[#state + 1] = earlier end
   if #state > 0 then redis.call('HSET', job_of(key), 'status', 'queued', unpack(state)) end
   place(key, due, false, priority, group, nil)
   tell(key, 'queued')

@@ -9,5 +9,6 @@ if not redis.call('ZSCORE', QUARANTINE, key) then return head_of(key) == ARGV[3]
 local call = call_record(key)
 if not call then return 'gone' end
 local state = fields(key, 'priority', 'group') or {}
-begin(key, ARGV[3], string.match(call, '^%S+ %d+\n(.*)$') or call, 0, state[1] or '0', state[2] or '')
+begin(key, ARGV[3], string.match(call, '^%S+ %d+\n(.*)$') or call, 0, state[1] or '0', state[2] or '',
+  ids_of(key))
 return 'restored'

@@ -3,6 +3,7 @@
 A comment in front of a block says what it is:
 
     <!-- file: tasks.py -->             appended to that file
+    <!-- file: tasks.py with arq -->    the same, where arq is installed
     <!-- body: name -->                 the body of an async test on the module `app`'s names
     <!-- body: name in other_app -->    the same, on another module's names
 """
@@ -17,13 +18,15 @@ ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"(?:<!-- (file|body): ([^>]+?) -->\n)?```python\n(.*?)```", re.DOTALL)
 
 
-def write_out(page: Path, folder: Path) -> list[str]:
+def write_out(page: Path, folder: Path, *, installed: tuple[str, ...] = ()) -> list[str]:
     """Write the page's files; the names of those that pytest would collect."""
     files: dict[str, list[str]] = {}
     for kind, what, code in BLOCK.findall(page.read_text("utf-8")):
         assert kind, f"{page.name}: a block says in a comment what it is:\n{code}"
         if kind == "file":
-            files.setdefault(what, []).append(code)
+            name, _, needed = what.partition(" with ")
+            if not needed or needed in installed:
+                files.setdefault(name, []).append(code)
         else:
             name, _, module = what.partition(" in ")
             files.setdefault(f"test_{name}.py", []).append(_test(name, module or "app", code))

@@ -30,6 +30,7 @@ NO_LIMITS = {
     "outage.FIRST_PAUSE_S": "a pause between two tries",
     "outage.SAME_OUTAGE_S": "until an outage is another one",
     "cron.LATE_MS": "until a tick counts as missed",
+    "foreign.arq.BEYOND_TIMEOUT_MS": "what arq itself adds to a time-out",
     "zones.DAY_S": "a unit",
     "store.address.REDIS_PORT": "an address",
     "store.address.SENTINEL_PORT": "an address",

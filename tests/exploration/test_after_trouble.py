@@ -10,8 +10,7 @@ import pytest
 from queuekit import CronJob, environment, ticks
 from queuekit.exploration import run_once
 from queuekit.simulation import Simulation
-from queuekit.simulation.ambient import IDLE_WAIT_S
-from queuekit.simulation.seams import TROUBLE_S
+from queuekit.simulation.ambient import IDLE_WAIT_S, TROUBLE_S
 from tests.exploration import stories
 from tests.exploration.planting import live
 

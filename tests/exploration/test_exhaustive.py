@@ -8,8 +8,8 @@ import math
 import pytest
 
 from queuekit.exploration.errors import NotRepeatable
-from queuekit.exploration.exhaustive import Lived, every_schedule
-from queuekit.simulation import Deviation, Simulation
+from queuekit.exploration.exhaustive import Lived, every_schedule, seen
+from queuekit.simulation import Deviation, Simulation, SimulationError
 from queuekit.simulation.chooser import Chooser
 
 
@@ -41,6 +41,36 @@ def test_all_within_the_bound_are_run_and_none_twice():
     assert searched.runs == len(seen)
     assert searched.by_deviations == {0: 1, 1: 10, 2: 45, 3: 120}
     assert [len(tape) for tape in seen] == sorted(len(tape) for tape in seen)
+
+
+def test_it_says_in_words_whether_it_has_seen_all():
+    searched = every_schedule(lives(ten_coins), deviations=2)
+    assert str(searched) == (
+        "every schedule that differs in at most two places: 56 runs (1 + 10 + 45)"
+    )
+    assert seen(searched, "run").startswith("every run that differs in")
+    assert str(every_schedule(lives(ten_coins), deviations=1)) == (
+        "every schedule that differs in at most one place: 11 runs (1 + 10)"
+    )
+    assert str(every_schedule(lives(ten_coins), deviations=0)) == (
+        "every schedule that differs in no place: 1 run (1)"
+    )
+    assert str(every_schedule(lives(ten_coins), deviations=2, runs=30)) == (
+        "not every schedule that differs in at most two places: 30 runs (1 + 10 + 19)"
+    )
+    failed = every_schedule(lives(lambda chooser: chooser.pick("a", 9) == 4 or None))
+    assert str(failed).endswith("two places: 5 runs (1 + 4), up to the first that failed")
+
+
+def test_time_may_end_it():
+    searched = every_schedule(lives(ten_coins), until=0.0)
+    assert searched.runs == 1
+    assert not searched.exhausted
+
+
+def test_a_bound_below_nothing_is_refused():
+    with pytest.raises(SimulationError, match="0 is the boring run alone"):
+        every_schedule(lives(ten_coins), deviations=-1)
 
 
 def test_decisions_that_only_a_deviation_brings_are_found():
@@ -83,6 +113,7 @@ def test_a_decision_among_too_many_is_passed_over_and_told():
     assert searched.runs == 2
     assert not searched.exhausted
     assert searched.passed_over == {"pct.priority:w": 1}
+    assert "passed over were decisions among more than 64: pct.priority:w" in str(searched)
 
 
 def test_a_run_that_is_not_its_tapes_is_told():
@@ -108,7 +139,7 @@ async def nothing(ctx):
 
 
 @pytest.mark.slow
-def test_every_single_deviation_of_two_workers_and_a_job_ends_well():
+def test_every_single_deviation_of_two_workers_and_a_job_ends_well(on_each_backend):
     lived = set()
 
     def run(tape):
@@ -120,7 +151,7 @@ def test_every_single_deviation_of_two_workers_and_a_job_ends_well():
             await simulation.drain()
             simulation.assert_completed(job)
 
-        with Simulation(schedule="random", choices=tape) as simulation:
+        with Simulation(schedule="random", choices=tape, **on_each_backend) as simulation:
             simulation.run(story(simulation))
             assert simulation.chooser.tape == tape
             lived.add(tuple(tape))

@@ -6,15 +6,23 @@ import asyncio
 import os
 import subprocess
 import sys
+from functools import cache
+from importlib import import_module
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
 from queuekit.exploration import ExplorationFailed, NotRepeatable, Vacuous, explore, run_once
+from queuekit.exploration.failures import plan_of
 from queuekit.exploration.living import Plan
 from queuekit.exploration.swarm import COMMON_KINDS, KINDS, drawn
 from queuekit.simulation import Deviation, SimulationError, fault_kinds
+from queuekit.simulation.schedule import SCHEDULES
 from tests.exploration.shop import charged, charged_once, ship, sound
+from tests.mutants.at_work import errands
+
+explore_module = import_module("queuekit.exploration.explore")  # the function hides it
 
 pytestmark = pytest.mark.slow
 "Each of these lives through a story many times."
@@ -26,9 +34,10 @@ def failure_of(story, **options):
     return caught.value
 
 
-def test_a_task_that_charges_twice_is_found_reduced_and_told(tmp_path):
-    error = failure_of(charged_once, kept=tmp_path)
+def test_a_task_that_charges_twice_is_found_reduced_and_told(tmp_path, backend):
+    error = failure_of(charged_once, kept=tmp_path, backend=backend)
     failure = error.failure
+    assert failure.token == charged_once_token()  # the same run, on whatever server
     assert failure.promise.startswith("story:AssertionError:shop.py:")
     assert len(failure.tape) == 1
     assert "FAULT" in failure.story
@@ -37,9 +46,14 @@ def test_a_task_that_charges_twice_is_found_reduced_and_told(tmp_path):
     assert f"token {failure.token}" in str(error)
 
 
-def test_a_defect_of_the_queue_is_found_by_the_promise_that_it_breaks(plant):
+@cache
+def charged_once_token():
+    return failure_of(charged_once, kept=None).failure.token
+
+
+def test_a_defect_of_the_queue_is_found_by_the_promise_that_it_breaks(plant, backend):
     plant("jobs[#jobs + 1] = { key, tonumber(state[16]), call_record(key), state }", "")
-    failure = failure_of(sound, kept=None).failure
+    failure = failure_of(sound, kept=None, backend=backend).failure
     assert failure.promise == "P1"
     assert "that claim's second answer leaves it out" in failure.what
     assert len(failure.tape) == 1
@@ -51,6 +65,30 @@ def test_a_defect_that_needs_a_killed_worker_is_found(plant):
     assert failure_of(sound, kept=None).failure.promise == "P1"
 
 
+async def asks_for_ever(simulation):
+    async def polls():
+        while True:  # noqa: ASYNC110 (it is the defect)
+            await asyncio.sleep(0.001)
+
+    simulation.process("poller", polls)
+
+
+async def waits_for_a_poller(simulation):
+    simulation.worker([ship])
+    await asks_for_ever(simulation)
+    await simulation.queue.enqueue("ship", order=42)
+    await asyncio.sleep(1_000_000)
+
+
+def test_a_run_that_asks_again_and_again_with_a_little_wait_is_ended_by_its_steps(tmp_path):
+    failure = failure_of(waits_for_a_poller, seeds=1, steps=5_000, kept=tmp_path).failure
+    assert failure.promise == "livelock"
+    assert "more than 5,000 steps" in failure.what
+    assert "steps=" in failure.what
+    (kept,) = tmp_path.glob("*.toml")
+    assert "steps = 5000" in kept.read_text()
+
+
 def test_redelivery_at_each_point_finds_it_and_says_by_which_point(tmp_path):
     """No chance is in it: the worker is killed once at each place of the boring run."""
     error = failure_of(charged, redeliver=True, seeds=1, once=["charged"], kept=tmp_path)
@@ -60,17 +98,17 @@ def test_redelivery_at_each_point_finds_it_and_says_by_which_point(tmp_path):
     assert "redelivery, point" in str(error)
 
 
-def test_redelivery_lives_through_every_point_of_a_sound_story():
-    explored = explore(sound, redeliver=True, seeds=1, kept=None)
+def test_redelivery_lives_through_every_point_of_a_sound_story(backend):
+    explored = explore(sound, redeliver=True, seeds=1, kept=None, backend=backend)
     assert explored.points > 20
     assert explored.runs == explored.points + 2
     assert explored.reached["a killed process held a job"] > 3
 
 
-def replay(folder, token):
+def replay(folder, token, *options):
     root = Path(__file__).parents[2]
     return subprocess.run(
-        [sys.executable, "-m", "queuekit", "replay", token],
+        [sys.executable, "-m", "queuekit", "replay", token, *options],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(root)},
         capture_output=True,
@@ -86,6 +124,8 @@ def test_a_command_replays_a_failure_by_its_token(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert failure.story in done.stdout
     assert "effect:charged is broken" in done.stdout
+    on_a_real_server = replay(tmp_path, failure.token, "--backend", "server")
+    assert (on_a_real_server.returncode, on_a_real_server.stdout) == (0, done.stdout)
     path = kept / f"{failure.token}.toml"
     path.write_text(path.read_text("utf-8").replace("effect:charged", "P1"), "utf-8")
     other = replay(tmp_path, failure.token)
@@ -155,9 +195,9 @@ def test_processes_share_the_runs_and_find_the_failure_of_one_process():
     assert shared == alone
 
 
-def test_processes_count_what_one_process_counts():
+def test_processes_count_what_one_process_counts(backend):
     alone = explore(sound, seeds=24, kept=None, guard=0)
-    shared = explore(sound, seeds=24, kept=None, guard=0, jobs=2)
+    shared = explore(sound, seeds=24, kept=None, guard=0, jobs=2, backend=backend)
     assert shared.runs == alone.runs == 24
     assert shared.reached == alone.reached
     assert shared.runs_of_jobs == alone.runs_of_jobs
@@ -266,6 +306,41 @@ def test_a_tape_gives_the_run_again_without_its_seeds_draws():
     assert again.trace == run.trace
 
 
+@pytest.mark.parametrize("number", [2, 5, 8, 11, 10, 14])
+def test_a_tape_gives_the_run_again_without_its_bounds(number):
+    """A run may have so many strikes and losses; a tape's replay knows of no bounds."""
+    first = crc32(b"errands") % 1_000_000
+    plan = explore_module.Portfolio(SCHEDULES, DEFAULT_KINDS, first).plan(number)
+    run = run_once(errands, plan)
+    again = run_once(
+        errands, plan_of(plan.seed, plan.schedule, tuple(plan.profile.rates), run.tape)
+    )
+    assert again.trace == run.trace
+    assert again.tape == run.tape
+
+
+def test_pct_spreads_its_changes_over_the_run_that_the_story_has():
+    choices = run_once(sound, Plan(0, "pct", tape=())).choices
+    assert 50 < choices < 280  # of some 300 that are expected without looking
+    runs, kept = [], explore_module.run_once
+
+    def watched(story, plan=None, *rest, **options):
+        runs.append(plan)
+        return kept(story, plan, *rest, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(explore_module, "run_once", watched)
+        explore(sound, seeds=9, faults=(), kept=None, guard=0)
+    assert {p.expected_choices for p in runs if p.schedule == "pct" and p.tape is None} == {choices}
+
+
+def test_who_falls_behind_under_pct_is_told():
+    tape = (Deviation("pct.change", 1, 20), Deviation("pct.priority:worker-2", 1, 500))
+    told = run_once(sound, Plan(0, "pct", tape=tape), tell=True).story
+    assert "worker-2 is held back, until all others wait" in told
+    assert " is held back from here on, until all others wait" in told
+
+
 def test_every_kind_of_misfortune_strikes_as_the_simulation_has_it():
     assert {kind.fault or name for name, kind in KINDS.items()} == set(fault_kinds.KINDS)
     for name, kind in KINDS.items():
@@ -282,11 +357,17 @@ def test_arguments_that_make_no_sense_are_refused():
         explore(sound, seeds=0)
 
 
-def test_all_that_differs_in_one_decision_is_seen():
-    options = {"deviations": 1, "schedules": ["fifo"], "kept": None}
+def test_all_that_differs_in_one_decision_is_seen(backend):
+    options = {"deviations": 1, "schedules": ["fifo"], "kept": None, "backend": backend}
     explored = explore(charged, faults=["lose_reply"], **options)
     assert explored.exhausted
     assert 5 < explored.runs < 100
+    assert str(explored).startswith("every run that differs in at most one place: ")
+    assert str(explored).endswith("; nothing is broken")
+    options["deviations"] = 2
+    explored = explore(charged, faults=["lose_reply"], **options)
+    assert explored.exhausted  # although two strikes bring pauses with jitter, which is none of it
+    options["deviations"] = 1
     assert not explore(charged, faults=["lose_reply"], seeds=3, **options).exhausted
     failure = failure_of(charged_once, deviations=1, faults=["kill"], kept=None).failure
     assert len(failure.tape) == 1

@@ -7,34 +7,40 @@ import itertools
 
 import pytest
 
-from queuekit.exploration.errors import NotRepeatable
-from queuekit.exploration.guard import assert_repeatable, first_divergence
-from queuekit.simulation import Simulation
-from queuekit.simulation.trace import MAX_LINES, Trace
+from queuekit.exploration import NotRepeatable, assert_repeatable
+from queuekit.exploration.guard import twice
+from queuekit.simulation import SimulationError
+from tests.exploration.shop import charged, ship
 
 
-def traced(*runs):
-    """Traces of these lines, one after the other."""
+def lines(*runs):
+    """Runs with these lines, one after the other."""
     each = iter(runs)
 
     def live(sink):
-        trace = Trace()
-        trace.sink = sink
-        for line in next(each):
-            trace.add(line)
-        return trace
+        run = next(each)
+        for line in run:
+            sink(line)
+        return run
 
     return live
 
 
+def parted(one, other):
+    with pytest.raises(NotRepeatable) as told:
+        twice(lines(one, other), "it")
+    return str(told.value)
+
+
 def test_the_same_twice_is_repeatable():
-    assert first_divergence(traced("abc", "abc")) is None
-    assert_repeatable(traced("abc", "abc"))
+    assert twice(lines("abc", "abc"), "it") == "abc"
 
 
 def test_the_first_difference_is_shown_with_both_sides():
-    told = first_divergence(traced("abcdefghij", "abcdefgXij"))
-    assert told == ("the traces part at line 8:\n    c\n    d\n    e\n    f\n    g\n  - h\n  + X")
+    told = parted("abcdefghij", "abcdefgXij")
+    assert told.startswith("it was lived through twice, and was not the same twice: ")
+    assert "the traces part at line 8:\n" in told
+    assert "\n    c\n    d\n    e\n    f\n    g\n  - h\n  + X\n" in told
 
 
 @pytest.mark.parametrize(
@@ -42,44 +48,58 @@ def test_the_first_difference_is_shown_with_both_sides():
     [("abc", "ab", "  - c\n  + (end)"), ("ab", "abc", "  - (end)\n  + c"), ("", "a", "  + a")],
 )
 def test_a_run_that_ends_earlier_differs(one, other, sides):
-    assert sides in first_divergence(traced(one, other))
+    assert sides in parted(one, other)
 
 
-def test_a_difference_is_found_where_a_trace_keeps_its_lines_no_more():
-    one = [f"{n}" for n in range(MAX_LINES + 500)]
-    other = [*one[:100], "here", *one[101:]]
-    assert "at line 101:" in first_divergence(traced(one, other))
+def test_a_difference_is_found_in_the_midst_of_a_long_run():
+    one = [f"{n}" for n in range(30_000)]
+    assert "at line 101:" in parted(one, [*one[:100], "here", *one[101:]])
 
 
-def live(story):
-    def once(sink):
-        with Simulation(seed=3) as simulation:
-            simulation.trace.sink = sink
-            simulation.run(story(simulation))
-            return simulation.trace
+@pytest.mark.slow
+def test_a_story_is_repeatable_under_every_schedule_and_misfortune(backend):
+    lived = []
 
-    return once
-
-
-async def noop(ctx):
-    return ctx["job"].attempts
-
-
-def test_a_simulations_life_is_repeatable():
     async def story(simulation):
-        simulation.worker([noop])
-        await simulation.queue.enqueue("noop")
-        await simulation.drain()
+        lived.append(simulation.seed)
+        await charged(simulation)
 
-    assert_repeatable(live(story))
+    assert_repeatable(story, seeds=4, first_seed=5, backend=backend)
+    assert lived == [5, 5, 6, 6, 7, 7, 8, 8]
 
 
-def test_what_an_earlier_run_has_left_behind_is_found():
+@pytest.mark.slow
+@pytest.mark.parametrize("schedules", [["fifo"], ["random", "pct"]])
+def test_what_an_earlier_run_has_left_behind_is_found(schedules):
     runs = itertools.count(1)
 
     async def story(simulation):
         await asyncio.sleep(next(runs))
 
     with pytest.raises(NotRepeatable, match="left behind") as told:
-        assert_repeatable(live(story))
+        assert_repeatable(story, schedules=schedules, faults=())
     assert "  - 1000000 t\n  + 2000000 t" in str(told.value)
+    assert f"seed 0 (schedule {schedules[0]})" in str(told.value)
+
+
+@pytest.mark.slow
+def test_the_order_of_a_set_of_new_objects_is_found():
+    """Their hashes are their addresses, which no seed decides."""
+    kept = []
+
+    async def story(simulation):
+        simulation.worker([ship])
+        kept.append([object() for _ in range(len(kept) * 7)])  # others lie elsewhere
+        orders = {object(): number for number in range(8)}
+        for each in set(orders):
+            await simulation.queue.enqueue("ship", key=f"order-{orders[each]}", order=1)
+
+    with pytest.raises(NotRepeatable, match=r"\n  - .*order-\d.*\n  \+ .*order-\d"):
+        assert_repeatable(story, seeds=20, faults=())
+
+
+def test_arguments_that_make_no_sense_are_refused():
+    with pytest.raises(SimulationError, match="exploration has no kind"):
+        assert_repeatable(charged, faults=["explosion"])
+    with pytest.raises(SimulationError, match="one of 'fifo', 'random', 'pct'"):
+        assert_repeatable(charged, schedules=())

@@ -37,8 +37,8 @@ def falsified(story, **options):
     return tried[-1], caught.value
 
 
-def test_hypothesis_finds_and_reduces_a_task_that_charges_twice():
-    simulated, error = falsified(charged_once, faults=["kill", "lose_reply"])
+def test_hypothesis_finds_and_reduces_a_task_that_charges_twice(backend):
+    simulated, error = falsified(charged_once, faults=["kill", "lose_reply"], backend=backend)
     assert len(simulated.tape) == 1
     assert simulated.tape[0].site.startswith("swarm.kill:worker-1:")
     assert type(error).__name__.startswith("Broken[story:AssertionError:shop.py:")

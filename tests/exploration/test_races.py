@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from queuekit.exploration.errors import NotRepeatable
-from queuekit.exploration.races import (
+from queuekit.exploration import (
+    NotRepeatable,
     RaceFound,
     assert_no_race,
     choose,
@@ -19,7 +19,12 @@ from queuekit.exploration.races import (
     replay_race,
     search_races,
 )
-from queuekit.simulation import RefusedInSimulation, SimulationDeadlock, SimulationLivelock
+from queuekit.simulation import (
+    Deviation,
+    RefusedInSimulation,
+    SimulationDeadlock,
+    SimulationLivelock,
+)
 
 
 async def oversold():
@@ -106,6 +111,27 @@ def test_the_story_has_the_lines_of_source():
     assert find_race(starved).story().count("  await asyncio.sleep(0)\n") >= 2
 
 
+def test_the_line_that_is_told_replays_it():
+    story = find_race(oversold).story()
+    line = story.partition("To run it in this order again: ")[2]
+    assert line.startswith("replay_race(oversold, [Deviation('schedule', ")
+    with pytest.raises(AssertionError, match="sold what was not there"):
+        eval(line, {"replay_race": replay_race, "oversold": oversold, "Deviation": Deviation})
+
+
+def test_a_task_that_has_not_begun_is_told_by_its_first_line():
+    async def main():
+        done = []
+
+        async def add(name):
+            done.append(name)
+
+        await asyncio.gather(add("a"), add("b"))
+        assert done == ["a", "b"]
+
+    assert "async def add(name):  (not begun)\n    ahead of add-" in find_race(main).story()
+
+
 def test_what_fails_in_any_order_needs_no_decision():
     async def wrong():
         raise ValueError("always")
@@ -120,6 +146,8 @@ def test_sound_code_is_tried_in_vain_and_all_orders_within_a_bound_are_seen():
     searched = assert_no_race(sound, deviations=1)
     assert searched.exhausted
     assert 10 < searched.runs < 100
+    assert str(searched).startswith("every schedule that differs in at most one place: ")
+    assert str(searched).endswith("; no race was found")
     assert not search_races(sound, deviations=2, runs=50).exhausted
 
 

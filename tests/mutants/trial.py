@@ -13,6 +13,9 @@ from queuekit.exploration.living import Story
 from queuekit.exploration.swarm import checked
 from queuekit.simulation.schedule import SCHEDULES
 
+STEPS = 30_000
+"Six times what the longest story takes."
+
 SEEDS_OF_ITS_OWN = 1_000_000
 "Each story begins at another seed, or all would meet the same misfortunes."
 
@@ -22,7 +25,7 @@ def live(story: Story, number: int, *, backend: str = "fakeredis") -> Breach | N
     first_seed = crc32(getattr(story, "__name__", "").encode()) % SEEDS_OF_ITS_OWN
     plan = Portfolio(SCHEDULES, checked(None), first_seed).plan(number)
     with _quiet():
-        return run_once(story, plan, Terms(backend=backend)).broken
+        return run_once(story, plan, Terms(backend=backend, steps=STEPS)).broken
 
 
 @contextmanager

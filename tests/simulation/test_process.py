@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 import time
 
 import pytest
 
 from queuekit import Status
-from queuekit.simulation import Hop, Moment, Step
+from queuekit.simulation import Hop, Moment, Simulation, Step
 from queuekit.simulation.process import Process
 
 
@@ -164,3 +165,31 @@ async def test_processes_have_connections_of_their_own(simulation):
     assert processes[0].id != processes[1].id
     owners = {wire.process for wire in simulation.loop.network.wires}
     assert owners == {None, *processes}
+
+
+def test_what_a_dead_process_raises_when_it_is_taken_down_is_heard_by_nobody():
+    """A `finally` inside of one that waits: what a collector cannot raise, pytest makes an error of."""
+
+    async def connection():
+        try:
+            await asyncio.sleep(100)
+        finally:
+            try:
+                await asyncio.sleep(0)
+            finally:
+                raise RuntimeError("no running event loop")
+
+    async def main():
+        await connection()
+
+    heard, before = [], sys.unraisablehook
+    sys.unraisablehook = heard.append
+    try:
+        with Simulation() as simulation:
+            process = simulation.process("victim", main)
+            simulation.run(simulation.advance(1))
+            process.kill()
+        gc.collect()
+    finally:
+        sys.unraisablehook = before
+    assert heard == []

@@ -129,6 +129,19 @@ def test_pct_holds_a_task_back_and_that_is_one_deviation():
     assert seen > 25
 
 
+@pytest.mark.parametrize("expected", [7, 5_000])
+def test_pct_spreads_its_changes_over_as_many_choices_as_are_expected(expected):
+    steps = [
+        decision.value
+        for seed in range(40)
+        for decision in live(starved, schedule="pct", seed=seed, expected_choices=expected)[
+            1
+        ].chooser.tape
+        if decision.site == "pct.change"
+    ]
+    assert expected / 2 < max(steps) <= expected
+
+
 @pytest.mark.parametrize("schedule", ["random", "pct"])
 def test_an_empty_tape_is_first_in_first_out(schedule):
     _, chosen = live(starved, schedule=schedule, choices=[])
@@ -291,3 +304,26 @@ def test_a_story_chooses_the_least_unless_it_is_explored():
             simulation.choose("jobs", 0)
     with Simulation(choices=[Deviation("choose:jobs", 2, 3)]) as simulation:
         assert [simulation.choose("jobs", 5) for _ in range(3)] == [0, 3, 0]
+
+
+@pytest.mark.parametrize("schedule", ["random", "pct"])
+@pytest.mark.parametrize("late", [{"command": "RPUSH"}, {"command": "RPUSH", "replies": True}])
+def test_what_is_late_on_a_connection_is_not_overtaken_there(schedule, late):
+    """The commands of a transaction were executed ahead of its MULTI, when that was late."""
+    when = {"after": "RPUSH"} if late.pop("replies", False) else late
+
+    async def story(simulation):
+        simulation.inject("delay", seconds=1, process="test", **when)
+        async with redis.asyncio.Redis(host="any") as client:
+            async with client.pipeline(transaction=False) as pipe:
+                for n in range(5):
+                    pipe.rpush("q", n)
+                lengths = await pipe.execute()
+            return lengths, await client.lrange("q", 0, -1)
+
+    for seed in range(10):
+        with Simulation(seed=seed, schedule=schedule) as simulation:
+            simulation.chooser.draw(["schedule", "pct"])
+            lengths, held = simulation.run(story(simulation))
+        assert lengths == [1, 2, 3, 4, 5]
+        assert held == [b"0", b"1", b"2", b"3", b"4"]

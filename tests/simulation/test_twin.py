@@ -11,6 +11,7 @@ import redis.asyncio
 from queuekit import CronJob
 from queuekit.simulation import ServersDisagree, Simulation, SimulationError, scenario, server
 from queuekit.simulation.backends import RealServer, Twins, private_server
+from queuekit.simulation.contents import snapshot_of
 from queuekit.simulation.private_server import find_servers, start_private_server
 
 
@@ -118,6 +119,58 @@ def test_a_state_that_differs_names_the_key(monkeypatch, database):
     assert "hold different things at the key to" in told
     assert "embedded: list [a a]" in told
     assert "real:     list [a]" in told
+
+
+KINDS = {
+    "string": [(b"SET", b"q:string", b"v")],
+    "hash": [(b"HSET", b"q:hash", b"b", b"1", b"a", b"2")],
+    "list": [(b"RPUSH", b"q:list", b"b", b"a")],
+    "set": [(b"SADD", b"q:set", b"b", b"a")],
+    "zset": [(b"ZADD", b"q:zset", b"2", b"b", b"1", b"a")],
+    "stream": [(b"XADD", b"q:stream", b"1-1", b"a", b"1")],
+}
+
+
+async def fill():
+    async with redis.asyncio.Redis(host="anywhere") as client:
+        for commands in KINDS.values():
+            for command in commands:
+                await client.execute_command(*command)
+
+
+async def ping():
+    async with redis.asyncio.Redis(host="anywhere") as client:
+        await client.ping()
+
+
+def test_values_of_every_kind_are_read_alike_on_both():
+    with Simulation(backend="both") as simulation:
+        simulation.run(fill())
+        network = simulation.loop.network
+        embedded, real = (
+            snapshot_of(each.contents("q"), "q") for each in (network.embedded, network.relayed)
+        )
+    assert embedded == real
+    assert embedded.contents == {
+        "string": b"v",
+        "hash": {"b": "1", "a": "2"},
+        "list": ["b", "a"],
+        "set": ["a", "b"],
+        "zset": {"b": 2.0, "a": 1.0},
+        "stream": 1,
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_value_of_any_kind_that_differs_is_named(kind):
+    change = {b"SET": (b"other",), b"XADD": (b"2-1", b"b", b"2"), b"HSET": (b"c", b"3")}
+    [command] = KINDS[kind]
+    words = command[:2] + change.get(command[0], (b"3", b"c"))
+    with Simulation(backend="both") as simulation:
+        simulation.run(fill())
+        simulation.loop.network.relayed.look(*words)  # behind the other one's back
+        with pytest.raises(ServersDisagree, match=f"different things at the key q:{kind}, at"):
+            simulation.run(ping())
 
 
 def test_two_answers_to_one_command_are_held_against_each_other(monkeypatch):

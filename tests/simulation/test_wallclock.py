@@ -85,8 +85,11 @@ async def test_sleeping_on_the_loops_own_thread_is_refused(simulation):
 async def test_a_connection_out_of_the_simulation_is_refused_with_its_address(simulation):
     import socket  # noqa: PLC0415
 
-    with pytest.raises(RefusedInSimulation, match=r"192\.0\.2\.1"):
-        socket.create_connection(("192.0.2.1", 80))
+    with (
+        socket.socket(type=socket.SOCK_DGRAM) as datagrams,
+        pytest.raises(RefusedInSimulation, match=r"192\.0\.2\.1"),
+    ):
+        datagrams.connect(("192.0.2.1", 514))
     with pytest.raises(RefusedInSimulation, match="getaddrinfo"):
         await asyncio.get_running_loop().getaddrinfo("example.com", 80)
 

@@ -10,6 +10,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from queuekit.simulation import Hop
+from queuekit.simulation.resp import encode_command
 
 
 @pytest.fixture
@@ -436,3 +437,29 @@ async def test_replies_without_an_order_of_their_own_come_sorted(client, replies
     assert replies[-1] == replies[-2]
     members = replies[-1][0].strip("[]").split()
     assert [member[0] for member in members[:2]] == ["a", "b"]
+
+
+WRITTEN = {
+    "SET a 1": b"+OK\r\n",
+    "GET a": b"$1\r\n1\r\n",
+    "PING": b"+PONG\r\n",
+    "CLIENT SETINFO LIB-NAME x": b"+OK\r\n",
+    "TYPE a": b"+string\r\n",
+    "MULTI": b"+OK\r\n",
+    "SET b 2": b"+QUEUED\r\n",
+    "GET b": b"+QUEUED\r\n",
+    "EXEC": b"*2\r\n+OK\r\n$1\r\n2\r\n",
+}
+
+
+async def test_a_status_and_a_string_are_written_as_a_real_server_writes_them(simulation):
+    """Who reads a status reads once, a string twice: a connection that ends between the two shows it."""
+    reader, writer = await asyncio.open_connection("anywhere", 6379)
+    for command, written in WRITTEN.items():
+        writer.write(encode_command([word.encode() for word in command.split()]))
+        assert await reader.readexactly(len(written)) == written, command
+    script = b"return {redis.status_reply('FINE'), 'text', 3}"
+    writer.write(encode_command([b"EVAL", script, b"0"]))
+    written = b"*3\r\n+FINE\r\n$4\r\ntext\r\n:3\r\n"
+    assert await reader.readexactly(len(written)) == written
+    writer.close()

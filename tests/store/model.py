@@ -12,6 +12,7 @@ FOREIGN = b"something else"
 "What damage writes over a state."
 
 TOMBSTONE_MS = 60_000
+IDS_BYTES = 137
 QUARANTINE_MS = 30 * 86_400_000
 FORGET_MS = 400 * 86_400_000
 MAX_LOG_LINES = 19
@@ -29,6 +30,7 @@ class Model(Rows):
     def _begin(
         self, key: str, enqueue_id: str, payload: bytes, due: int, priority: int, group: str
     ) -> None:
+        earlier = self._ids(key)
         self.calls[key] = f"{enqueue_id} {self.now}\n".encode() + payload
         self.states.pop(key, None)
         for container in (self.lease, self.ready, self.suspect, self.scheduled):
@@ -43,9 +45,16 @@ class Model(Rows):
             state["priority"] = str(priority)
         if group:
             state["group"] = group
+        if earlier:
+            state["earlier"] = earlier
         if state:
             self.states[key] = {"status": "queued", **state}
         self._place(key, due, priority, group or None, front=False, solo=False)
+
+    def _ids(self, key: str) -> str:
+        state, head = self.state(key) or {}, self.head(key)
+        own = head[0] if head else state.get("gone")
+        return (state.get("earlier", " ") + own + " ")[-IDS_BYTES:] if own is not None else ""
 
     def _finish(self, key: str, status: str, ttl: int, written: dict[str, str]) -> None:
         state = self.writable(key)
@@ -89,6 +98,8 @@ class Model(Rows):
             if enqueue_id in (head[0] if head else None, state.get("gone")):
                 queued = int(head[1]) if head else self.now
                 answer.append(["same", queued, int(state.get("due", 0))])
+            elif f" {enqueue_id} " in state.get("earlier", ""):
+                answer.append(["same", self.now, 0])
             elif status and status not in TERMINAL:
                 answer.append(["taken", 0, 0, self.calls.get(key), self.answered_state(key)])
             elif room < 1:

@@ -17,6 +17,7 @@ from tests.store.cases import (
     enqueue,
     held,
     move,
+    new,
 )
 from tests.store.servers import ROOT, SCRIPTS, Embedded, real_server
 
@@ -72,6 +73,28 @@ def test_a_move_is_answered_as_done_after_the_job_has_gone_on(server, target):
     once = server.read_all()
     assert server.run("commit", NOW + 1, *sent)[0][0] == b"done"
     assert server.read_all() == once
+
+
+def sent(server, number):
+    """What an enqueue of `a` is answered; its id is as long as those of the queue."""
+    return server.run("enqueue", NOW, "", *new("a", f"enqueue-{number:06d}"))[0][0]
+
+
+def live(server, number):
+    """A life of `a`, to its end."""
+    assert sent(server, number) == b"new"
+    (job,) = claim(server, f"claim-{number}")
+    server.run("commit", NOW, *move("a", job[1], "complete", claim_id=f"claim-{number}"))
+
+
+def test_an_enqueue_sent_again_is_known_when_its_key_has_had_other_jobs_since(server):
+    """Its client stood still after it was sent; its job has ended, and others have enqueued the key."""
+    for number in range(9):
+        live(server, number)
+    assert sent(server, 0) == b"same"
+    assert sent(server, 7) == b"same"
+    live(server, 9)
+    assert sent(server, 0) == b"new", "eight are remembered"
 
 
 def test_a_run_does_not_take_the_recovery_of_its_lease_for_its_own_end(server):

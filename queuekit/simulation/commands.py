@@ -1,0 +1,297 @@
+"""How the embedded Redis runs one command: as fakeredis does, with what is the same each time done once.
+
+fakeredis reads a command's signature anew for each call, and a script of the store makes a dozen calls.
+Here a signature is read once for each number of arguments, scripts are compiled once, and what a reply
+need not be turned into is not looked for. With `server.py` and `beside.py` the only modules that know
+fakeredis's inner classes.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from fakeredis import _msgs as msgs
+from fakeredis._commands import COMMANDS_WITH_SUB, SUPPORTED_COMMANDS, Key, Signature
+from fakeredis._core import CommandItem
+from fakeredis._core._database import Database
+from fakeredis._helpers import SimpleError, decode_command_bytes
+from fakeredis._socket import AsyncFakeSocket
+from fakeredis._socket._resp import convert_to_resp2, valid_response_type
+from fakeredis.commands_mixins import scripting_mixin
+from fakeredis.model import Hash
+
+VERSION = (7, 4)
+"Of Redis, as which it answers."
+
+MAX_PLANS = 2_048
+"Signatures that are kept read, each for one number of arguments."
+
+_LUA_COLLECT_EVERY = 256
+"Scripts between two collections of Lua's garbage; fakeredis collects after each, which costs most of it."
+
+_COMMANDS_OF_SUBSCRIBERS = AsyncFakeSocket.ACCEPTED_COMMANDS_WHILE_PUBSUB
+"Under RESP2; RESP3 has no such limit."
+
+LEAVES = frozenset({bytes, int, type(None)})
+"Types of replies that are the same under each version of the protocol."
+
+_NEW_GLOBALS = """
+function(expected)
+    return function()
+        for name in pairs(_G) do
+            if not expected[name] then return true end
+        end
+        return false
+    end
+end
+"""
+"Makes what looks for global variables that a script has made, without bringing them all to Python."
+
+
+class _Plan(NamedTuple):
+    """A signature, read for so many arguments."""
+
+    reads: tuple[tuple[int, Callable[[bytes], Any] | None, Any], ...]
+    "Arguments that are turned into something (how), or keys that answer something where they are missing."
+    keys: tuple[tuple[int, type | None, Callable[[], Any] | None], ...]
+    "Arguments that are keys: what they must hold, and what they begin as."
+    in_scripts: bool
+    "Whether scripts may call it."
+    converts: bool
+    "Whether its reply is turned into what the client's protocol has."
+    drops_empty: bool
+    "Whether a key that is left without elements is removed."
+    event: bytes
+
+
+@functools.lru_cache(MAX_PLANS)
+def _plan(signature: Signature, count: int) -> _Plan:
+    """Raises SimpleError if it does not take so many arguments."""
+    signature.check_arity([b""] * count, VERSION)
+    kinds: list[Any] = list(signature.fixed)
+    repeated: Any = signature.repeat
+    kinds += [repeated[at % len(repeated)] for at in range(count - len(kinds))]
+    flags = signature.flags
+    reads, keys = [], []
+    for at, kind in enumerate(kinds):
+        if isinstance(kind, Key):
+            begins: Any = kind.type_
+            if msgs.FLAG_DO_NOT_CREATE in flags or begins is bytes:
+                begins = None
+            keys.append((at, kind.type_, begins))
+            if kind.missing_return is not Key.UNSPECIFIED:
+                reads.append((at, None, kind.missing_return))
+        elif kind is not bytes:
+            reads.append((at, kind.decode, None))
+    return _Plan(
+        tuple(reads),
+        tuple(keys),
+        in_scripts=msgs.FLAG_NO_SCRIPT not in flags,
+        converts=msgs.FLAG_SKIP_CONVERT_TO_RESP2 not in flags,
+        drops_empty=msgs.FLAG_LEAVE_EMPTY_VAL not in flags,
+        event=signature.name.encode(),
+    )
+
+
+class PlainDatabase(Database):
+    """fakeredis's, whose lookups need no exception for a key that is not there."""
+
+    def get(self, key: bytes, default: Any = None) -> Any:
+        item = self._dict.get(key)
+        if item is None:
+            return default
+        if item.expireat is not None and self.expired(item):
+            del self._dict[key]
+            return default
+        return item
+
+    def __contains__(self, key: object) -> bool:
+        return self.get(key) is not None  # type: ignore[arg-type]
+
+    def setdefault(self, key: bytes, default: Any = None) -> Any:
+        item = self.get(key)
+        if item is None:
+            self[key] = item = default
+        return item
+
+
+class Lua:
+    """The Lua of one server, and the scripts that are compiled in it."""
+
+    def __init__(self) -> None:
+        self._compiled: dict[bytes, Any] = {}
+        self._runs = 0
+        self._made_globals: Callable[[], bool] | None = None
+
+    def compiled(self, runtime: Any, script: bytes) -> Callable[[], Any]:
+        """The script as a function."""
+        function: Callable[[], Any] | None = self._compiled.get(script)
+        if function is None:
+            function = self._compiled[script] = runtime.compile(script)
+        return function
+
+    def made_globals(self, runtime: Any, expected: set[Any]) -> bool:
+        """Whether there are other global variables than those expected."""
+        if self._made_globals is None:
+            names = runtime.table_from(dict.fromkeys(expected, True))
+            self._made_globals = runtime.eval(_NEW_GLOBALS)(names)
+        return bool(self._made_globals())
+
+    def ran(self, runtime: Any) -> None:
+        """A script has ended: its garbage is collected now and then."""
+        self._runs += 1
+        if self._runs % _LUA_COLLECT_EVERY == 0:
+            runtime.execute("collectgarbage()")
+
+
+class CommandRunner(AsyncFakeSocket):
+    """The server's end of a connection, as far as it runs commands."""
+
+    lua: Lua
+
+    def _name_to_func(self, cmd_name: str) -> Any:
+        signature = SUPPORTED_COMMANDS.get(cmd_name)
+        if signature is None or "redis" not in signature.server_types:
+            return super()._name_to_func(cmd_name)  # which says that there is none
+        return getattr(self, signature.func_name, None), signature
+
+    def _run_command(self, func: Any, sig: Any, args: list[Any], from_script: bool) -> Any:
+        if self._pubsub:
+            return self._run_for_subscriber(func, sig, args, from_script)
+        items: list[CommandItem] = []
+        self._subkey_events = []
+        try:
+            plan = _plan(sig, len(args))
+        except SimpleError as error:
+            return error
+        try:
+            result = self._planned(plan, func, args, items, from_script)
+        except SimpleError as error:
+            result = error
+        for item in items:
+            item.writeback(remove_empty_val=plan.drops_empty)
+            if isinstance(item.value, Hash):
+                item.value.take_expired_fields()
+        server = self._server
+        if items and (server.subscribers or server.psubscribers):
+            self._keyspace_notifications(items, plan.event)
+        return result
+
+    def _run_for_subscriber(self, func: Any, sig: Any, args: list[Any], from_script: bool) -> Any:
+        limited = self._client_info.protocol_version == 2
+        if limited or sig.name in _COMMANDS_OF_SUBSCRIBERS:
+            return super()._run_command(func, sig, args, from_script)
+        subscriptions, self._pubsub = self._pubsub, 0
+        try:
+            return super()._run_command(func, sig, args, from_script)
+        finally:
+            self._pubsub = subscriptions
+
+    def _planned(
+        self, plan: _Plan, func: Any, args: list[Any], items: list[CommandItem], from_script: bool
+    ) -> Any:
+        values, database = list(args), self._db
+        missing = None
+        for at, decode, if_missing in plan.reads:
+            if decode is not None:
+                values[at] = decode(values[at])
+            elif values[at] not in database:
+                missing = (if_missing,)
+                break
+        if missing is None:
+            for at, kind, begins in plan.keys:
+                key = values[at]
+                item = database.get(key)
+                if item is None:
+                    value = begins() if begins is not None else None
+                    values[at] = CommandItem(key, database, None, default=value)
+                elif kind is not None and type(item.value) is not kind:
+                    raise SimpleError(msgs.WRONGTYPE_MSG)
+                else:
+                    values[at] = CommandItem(key, database, item)
+                items.append(values[at])
+        if from_script and not plan.in_scripts:
+            items.clear()
+            raise SimpleError(msgs.COMMAND_IN_SCRIPT_MSG)
+        if missing is not None:
+            return missing[0]
+        result = func(*values)
+        if type(result) in LEAVES or not plan.converts:
+            return result
+        protocol = self._resp_version
+        if protocol == 2:
+            result = convert_to_resp2(result)
+        assert valid_response_type(result, protocol), f"invalid reply of {plan.event!r}: {result!r}"
+        return result
+
+    # -- scripts
+
+    def eval(self, script: bytes, numkeys: int, *keys_and_args: bytes) -> Any:
+        """fakeredis's own, with the script compiled once and garbage collected now and then."""
+        sha = hashlib.sha1(script, usedforsecurity=False).hexdigest().encode()
+        self._server.script_cache[sha] = script
+        return self._evaluated(script, sha, numkeys, keys_and_args)
+
+    def evalsha(self, sha1: bytes, numkeys: int, *keys_and_args: bytes) -> Any:
+        """Likewise; the script is not hashed again."""
+        script = self._server.script_cache.get(sha1)
+        if script is None:
+            raise SimpleError(msgs.NO_MATCHING_SCRIPT_MSG)
+        return self._evaluated(script, sha1, numkeys, keys_and_args)
+
+    def _evaluated(
+        self, script: bytes, sha: bytes, numkeys: int, keys_and_args: tuple[bytes, ...]
+    ) -> Any:
+        if numkeys > len(keys_and_args):
+            raise SimpleError(msgs.TOO_MANY_KEYS_MSG)
+        if numkeys < 0:
+            raise SimpleError(msgs.NEGATIVE_KEYS_MSG)
+        runtime = self._get_server_runtime(self._server)
+        server: Any = self._server
+        server._lua_current_socket[0] = self
+        self._script_resp = 2
+        fieldsets, self._fieldsets = self._fieldsets, {}
+        keys, arguments = keys_and_args[:numkeys], keys_and_args[numkeys:]
+        server._lua_set_keys_argv(runtime.table_from(keys), runtime.table_from(arguments))
+        try:
+            result = self.lua.compiled(runtime, script)()
+        except SimpleError as error:
+            raise SimpleError(error.value) from None
+        except scripting_mixin.LUA_MODULE.LuaError as error:
+            first = str(error).split("\n", 1)[0]  # the rest is a stack of Lua's
+            raise SimpleError(msgs.SCRIPT_ERROR_MSG.format(sha.decode(), first)) from None
+        finally:
+            self._script_resp = None
+            self._fieldsets = fieldsets
+            self.lua.ran(runtime)
+        if self.lua.made_globals(runtime, server._lua_expected_globals):
+            scripting_mixin._check_for_lua_globals(runtime, server._lua_expected_globals)
+        return self._convert_lua_result(result, nested=False)
+
+    def _lua_redis_call(
+        self, lua_runtime: Any, expected_globals: set[Any], op: bytes, *args: Any
+    ) -> Any:
+        """As fakeredis's, but new globals are looked for once a script, not at each call."""
+        del expected_globals
+        name = decode_command_bytes(op)
+        if name in COMMANDS_WITH_SUB and args:
+            name += " " + decode_command_bytes(scripting_mixin._convert_redis_arg(args[0]))
+            args = args[1:]
+        function, signature = self._name_to_func(name)
+        if function is None:
+            raise SimpleError(msgs.WRONG_ARGS_MSG7)
+        words = [
+            arg if type(arg) is bytes else scripting_mixin._convert_redis_arg(arg) for arg in args
+        ]
+        result = self._run_command(function, signature, words, True)
+        if type(result) is bytes or type(result) is int:
+            return result
+        return self._convert_redis_result(lua_runtime, result)
+
+    def _convert_lua_result(self, result: Any, nested: bool = True) -> Any:
+        if type(result) is bytes or type(result) is int:
+            return result
+        return super()._convert_lua_result(result, nested)

@@ -1,0 +1,115 @@
+"""Commands run as fakeredis runs them, whatever is done once instead of each time."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from fakeredis._socket import AsyncFakeSocket
+
+from queuekit.simulation.server import Connection, EmbeddedServer
+
+SHOWN = 80
+"Bytes of an error that are compared: fakeredis adds a stack of Lua's to what scripts raise."
+
+
+class PlainConnection(Connection):
+    """A connection on which fakeredis does what `commands.py` does otherwise."""
+
+    _run_command = AsyncFakeSocket._run_command
+    _name_to_func = AsyncFakeSocket._name_to_func
+    _convert_lua_result = AsyncFakeSocket._convert_lua_result
+    _lua_redis_call = AsyncFakeSocket._lua_redis_call
+    eval = AsyncFakeSocket.eval
+    evalsha = AsyncFakeSocket.evalsha
+
+
+class Heard:
+    """A client's end that keeps what it was sent."""
+
+    number = 1
+
+    def __init__(self):
+        self.replies = []
+
+    def reply(self, data, value, *, traced):
+        is_error = data.startswith(b"-")
+        self.replies.append((data[:SHOWN], "") if is_error else (data, repr(value)))
+
+
+def words(line):
+    """A command's words; ~ is a space in one."""
+    return [word.replace("~", " ").encode() for word in line.split()]
+
+
+LINES = """
+SET a 1 | GET a | GET none | INCR a | HSET a f v | HSET h f v g w | HGET h f | HMGET h f x g | HGETALL h
+HDEL h f | HDEL h g | EXISTS h | TYPE h | GET | GET a b | SET a | NONSENSE x | CLIENT NONSENSE
+EVALSHA abc 0 | ZADD z 1 m 2.5 n | ZADD z x m | ZSCORE z n | ZRANGE z 0 -1 WITHSCORES | ZREM z m
+ZREM z n | EXISTS z | ZCARD none | ZPOPMIN none | ZPOPMIN a | RPUSH l 1 2 3 | LRANGE l 0 -1 | LPOP l 9
+EXISTS l | LLEN a | DEL a none | EXPIRE none 1 | SET b 1 PX 500 | PTTL none | PERSIST b | SET c 1 NX
+SET c 2 NX | GETRANGE c 0 5 | APPEND c 3 | RENAME c d | RENAME none d | SADD s 1 2 | SMEMBERS s
+SREM s 1 2 | EXISTS s | HSET e f v | HPEXPIRE e 100 FIELDS 1 f | HGET e f | SETRANGE e 1 x | DUMP none
+LINDEX none 0 | LMOVE none l LEFT RIGHT | TYPE l | INCRBYFLOAT i 1.5 | INCR i | XADD x 1-1 f v | XLEN x
+XRANGE x - + | OBJECT ENCODING x | COPY b k | GET k | EVAL return~1 0
+EVAL return~{1,2,{3,'x'},false,true} 0 | EVAL return~redis.call('GET','none') 0
+EVAL return~redis.call('GET') 0 | EVAL return~redis.call('NONSENSE') 0
+EVAL return~redis.call('EVAL','return~1',0) 0 | EVAL return~redis.pcall('HGET','b','f') 0
+EVAL return~redis.call('HGET','b','f') 0 | EVAL return~nonsense( 0 | EVAL made~=~1;~return~made 0
+EVAL return~made 0 | EVAL made~=~nil 0 | EVAL return~KEYS[1]..ARGV[1] 1 k v | EVAL return~1 2 k
+EVAL return~redis.call('ZADD','z',1.5,'m')~..type(redis.call('ZSCORE','z','m')) 0 | EVAL return~1 -1
+EVAL return~{ok='fine'} 0 | EVAL return~{err='BAD~it~is'} 0 | EVAL return~redis.call('SET','q',{}) 0
+EVAL return~redis.call('ZRANGE','z',0,-1,'WITHSCORES') 0 | EVAL return~redis.call('CONFIG','GET','x') 0
+MULTI | SET t 1 | GET t | HGET t f | EXEC | MULTI | NONSENSE | EXEC | WATCH t | SET t 2 | MULTI | GET t
+EXEC
+"""
+
+SUBSCRIBED = "SUBSCRIBE news | GET t | PUBLISH news hello | PING | UNSUBSCRIBE news | GET t"
+"Under RESP2 only: fakeredis has its limit for subscribers under RESP3, too, and a real server has not."
+
+
+@pytest.mark.parametrize(("protocol", "more"), [(2, SUBSCRIBED), (3, "PING")])
+def test_each_command_is_answered_as_fakeredis_answers_it(protocol, more):
+    rows = [*LINES.strip().splitlines(), more]
+    lines = [line.strip() for row in rows for line in row.split("|")]
+    found = [[], []]
+
+    async def main():
+        for kind, into in zip((Connection, PlainConnection), found, strict=True):
+            wire = Heard()
+            connection = kind(EmbeddedServer(), wire)
+            connection.execute([b"HELLO", b"%d" % protocol])
+            for line in lines:
+                wire.replies.clear()
+                connection.execute(words(line))
+                into.append((line, list(wire.replies)))
+
+    asyncio.run(main())
+    ours, theirs = found
+    assert len(ours) == len(lines) > 90
+    assert [pair for pair in zip(ours, theirs, strict=True) if pair[0] != pair[1]] == []
+
+
+def test_what_a_subscriber_hears_of_keys_is_what_fakeredis_tells():
+    heard = []
+
+    async def main():
+        for kind in (Connection, PlainConnection):
+            server, wire = EmbeddedServer(), Heard()
+            kind(server, wire).execute(words("PSUBSCRIBE __*"))
+            writer = kind(server, Heard())
+            for line in (
+                "SET a 1",
+                "GET a",
+                "HSET h f v",
+                "HDEL h f",
+                "RPUSH l 1",
+                "GET l",
+                "DEL a l",
+            ):
+                writer.execute(words(line))
+            heard.append(wire.replies)
+
+    asyncio.run(main())
+    assert heard[0] == heard[1]
+    assert len(heard[0]) > 7
