@@ -192,8 +192,11 @@ class Watch(Tap):
         if script == "adopt" and hears:
             fit = process is None or is_fit(process)
             self._ticking.begin(ledger, words[0], fit=fit)
-        elif script == "register" and words[1] == "0":
-            self._ticking.end(ledger, words[0])
+        elif script == "register":
+            ledger.forget_the_silent()
+            ledger.alive_until_ms[words[0]] = ledger.now_ms + int(words[1])
+            if words[1] == "0":
+                self._ticking.end(ledger, words[0])
 
     def _tell_time(self, ledger: Ledger) -> None:
         clock = self._loop.server_clock

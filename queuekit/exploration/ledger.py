@@ -126,6 +126,8 @@ class Life:
         self.earlier: tuple[Life, ...] = ()
         "The lives of its key before, whose enqueues are still known."
         self.runs: list[Run] = []
+        self.inherited = False
+        "Whether its past is not known, since the server has lost data meanwhile."
         self.retried_by: Process | None = None
         self.entered_ms = 0
         "Since when it is queued."
@@ -201,6 +203,8 @@ class Ledger:
         self.claims: dict[str, str] = {}
         "The last claim of each worker."
         self.workers: dict[str, Process | None] = {}
+        self.alive_until_ms: dict[str, int] = {}
+        "When each counts as gone, unless it is heard of before."
         self.ticks: dict[tuple[str, int], str] = {}
         "Who has handled it first: schedule and tick -> the worker."
         self.tick_jobs: dict[tuple[str, int], str] = {}
@@ -247,6 +251,12 @@ class Ledger:
         """A promise is broken, now."""
         if not self.tampered:
             self._report(Broken(promise, what, self.now_ms, key, self.name))
+
+    def forget_the_silent(self) -> None:
+        """A worker registers: the last claims of those that were silent for too long are not known any more."""
+        for worker, until_ms in self.alive_until_ms.items():
+            if until_ms <= self.now_ms:
+                self.claims.pop(worker, None)
 
     # -- how jobs move
 
@@ -355,6 +365,7 @@ class Ledger:
             head, _, payload = call.partition(b"\n")
             life = Life(key, payload, int(state.get("due", 0)), state.get("group", ""), "queued")
             self.lives[key] = life
+            life.inherited = True
             self.by_id[(head or state.get("gone", "").encode()).partition(b" ")[0].decode()] = life
             life.fence, life.claim = int(state.get("fence", 0)), state.get("claim", "")
             life.lease_end_ms, life.worker = int(leases.get(key, 0)), state.get("worker", "")

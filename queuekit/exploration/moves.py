@@ -63,6 +63,7 @@ def claim(
     worker, claim_id, lease_ms = words[0], words[1], int(words[3])
     jobs = answer[5]
     ledger.workers[worker] = process
+    ledger.alive_until_ms[worker] = ledger.now_ms + int(words[4])
     if ledger.claims.get(worker) == claim_id:
         _claimed_again(ledger, claim_id, [text(job[0]) for job in jobs])
         return NOBODY
@@ -226,7 +227,7 @@ def _refused(ledger: Ledger, life: Life, end: End, verdict: str, word: str) -> N
     key, holds = life.key, life.holds(end.fence, end.claim)
     if verdict == "done":
         ledger.reach(labels.SENT_TWICE)
-        if life.ended != (end.fence, end.claim, end.lost):
+        if life.ended != (end.fence, end.claim, end.lost) and not life.inherited:
             ledger.breach("P3", key, f"{end.target} was answered as done, and it never was")
     elif verdict == "aborting":
         ledger.reach(labels.ABORT_RACED)

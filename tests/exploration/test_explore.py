@@ -310,7 +310,7 @@ def test_a_tape_gives_the_run_again_without_its_seeds_draws():
 def test_a_tape_gives_the_run_again_without_its_bounds(number):
     """A run may have so many strikes and losses; a tape's replay knows of no bounds."""
     first = crc32(b"errands") % 1_000_000
-    plan = explore_module.Portfolio(SCHEDULES, DEFAULT_KINDS, first).plan(number)
+    plan = explore_module.Portfolio(SCHEDULES, COMMON_KINDS, first).plan(number)
     run = run_once(errands, plan)
     again = run_once(
         errands, plan_of(plan.seed, plan.schedule, tuple(plan.profile.rates), run.tape)
