@@ -34,7 +34,10 @@ ALIVE_S = 60.0
 
 
 async def renew_leases(worker: Worker[Any]) -> None:
-    """Prolong the leases of all running jobs, each third of a lease, as long as there are any."""
+    """Prolong the leases of all running jobs, each third of a lease, as long as there are any.
+
+    A run whose lease could not be renewed in time is ended by the session, which watches its end.
+    """
     pause = worker.lease_s / 3
     while True:
         with background():
@@ -49,7 +52,6 @@ async def renew_leases(worker: Worker[Any]) -> None:
             news = await worker.queue.store.renew(proofs, round(worker.lease_s * 1000))
         except STORE_ERRORS as error:
             worker.outage.note("renewing leases", error)
-            _give_up_expired(worker)
             pause = RETRY_S
             continue
         worker.outage.over("renewing leases")
@@ -63,14 +65,6 @@ async def renew_leases(worker: Worker[Any]) -> None:
                 run.interrupt(Event.ABORTED, reason)
             elif what == "lost":
                 run.interrupt(Event.LOST, "its lease ended")
-
-
-def _give_up_expired(worker: Worker[Any]) -> None:
-    """While Redis is away: stop the runs whose lease must have ended by our own clock."""
-    now = environment().monotonic()
-    for run in list(worker.running.values()):
-        if run.lease_end <= now:
-            run.interrupt(Event.LOST, "its lease could not be renewed in time")
 
 
 async def after_claim(worker: Worker[Any], claimed: Claimed) -> None:

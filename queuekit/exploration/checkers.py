@@ -62,6 +62,8 @@ class Watch(Tap):
         self._handlers: dict[bytes, Handler | str] = {}
         self._written_by_hand: dict[str, str] = {}
         self._late = bool(simulation.journal.records)
+        self._held_back_ns = 0
+        "When an observer last held something back."
         self._punctuality = Punctuality(simulation)
         self._ticking = Ticking(simulation)
         self._loop.tap = self
@@ -74,6 +76,9 @@ class Watch(Tap):
         self.look()
         for ledger in self._ledgers.values():
             self._ticking.check(ledger)
+            for life in ledger.lives.values():
+                for run in life.runs:
+                    self._goes_on(ledger, life, run)
         return list(dict.fromkeys(self._found))
 
     def look(self) -> None:
@@ -201,6 +206,7 @@ class Watch(Tap):
     def _tell_time(self, ledger: Ledger) -> None:
         clock = self._loop.server_clock
         ledger.tell_time(clock.time_ns() // 1_000_000, clock.skew_ns // 1_000_000)
+        ledger.now_ns = self._loop.clock.elapsed_ns
 
     # -- what clients saw
 
@@ -227,9 +233,18 @@ class Watch(Tap):
     def ended(self, job: Job, error: BaseException | None) -> None:
         found = self._run_of(job)
         if found is not None:
-            run = found[2]
+            ledger, life, run = found
+            self._tell_time(ledger)
+            self._goes_on(ledger, life, run)
             run.error = error
             run.outcome = "returned" if error is None else _how(error)
+
+    def _goes_on(self, ledger: Ledger, life: Life, run: Run) -> None:
+        """How long did, or does, a task go on behind the end of its lease?"""
+        handles = self._simulation.workers()
+        at = next((each.worker for each in handles if each.worker.address == run.worker), None)
+        if at is not None:
+            runs.goes_on(ledger, life, run, at.cancellation_hard_deadline_s, self._held_back_ns)
 
     def _run_of(self, job: Job) -> tuple[Ledger, Life, Run] | None:
         if job.queue is None:
@@ -252,6 +267,8 @@ class Watch(Tap):
             if run is not None and name == "committing":
                 run.committing = True
             elif run is not None and run.open:
+                self._tell_time(ledger)
+                self._goes_on(ledger, life, run)
                 run.abandoned = True
                 self._simulation.reach(labels.ABANDONED)
 
@@ -290,6 +307,7 @@ class Watch(Tap):
         now_ns = self._loop.clock.elapsed_ns
         if any(hold.reached and not hold.released for hold in self._loop._holds):
             self.disturbed("an observer holds something back")
+            self._held_back_ns = now_ns
         if self._thorough:
             self.look()
         calm_ns = self._punctuality.calm_from_ns

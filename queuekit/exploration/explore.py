@@ -247,7 +247,7 @@ class _Exploring:
     def redeliver(self) -> None:
         """The boring run with one worker killed, at each place at which that is possible."""
         plan = Plan(self._portfolio.first_seed, "fifo", anything(["kill"]), ())
-        boring = run_once(self._story, plan, self._terms, ask=True)
+        boring = run_once(self._story, plan, self._terms, ask=True, trace=False)
         self.result.take(boring)
         if boring.broken:
             self._fail(boring, "the run without any misfortune")
@@ -256,7 +256,7 @@ class _Exploring:
                 continue
             tape = (Deviation(asked.site, asked.nth, 1),)
             struck = Plan(plan.seed, "fifo", plan.profile, tape)
-            run = run_once(self._story, struck, self._terms)
+            run = run_once(self._story, struck, self._terms, trace=False)
             self.result.take(run)
             self.result.points += 1
             if run.broken:
@@ -270,7 +270,7 @@ class _Exploring:
 
         def live(tape: list[Deviation]) -> Lived:
             plan = Plan(self._portfolio.first_seed, schedule, profile, tuple(tape))
-            run = run_once(self._story, plan, self._terms, ask=True)
+            run = run_once(self._story, plan, self._terms, ask=True, trace=False)
             self.result.take(run)
             last[:] = [run]
             return Lived(run.asked, run.broken)
@@ -334,8 +334,10 @@ class _Numbered:
         if plan.schedule == "pct":
             plan = replace(plan, expected_choices=self._expected_choices)
         guarded = self._every and number % self._every == self._every - 1
-        live = lived_twice if guarded else run_once
-        self.last = live(self._story, plan, self._terms)
+        if guarded:
+            self.last = lived_twice(self._story, plan, self._terms)
+        else:
+            self.last = run_once(self._story, plan, self._terms, trace=False)
         return self.last
 
     @cached_property

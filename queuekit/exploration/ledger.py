@@ -58,12 +58,13 @@ class Run:
         "error",
         "fence",
         "lease_end_ms",
+        "lease_over_ns",
         "let_go",
         "outcome",
         "own_end",
         "process",
         "steady_claimed_ms",
-        "steady_end_ms",
+        "told_lost_ns",
         "worker",
     )
 
@@ -76,13 +77,16 @@ class Run:
         "Whether its worker says that it is over."
         self.worker = worker
         self.process = process
-        self.lease_end_ms = lease_end_ms
-        "As it was last renewed."
-        self.steady_end_ms = lease_end_ms
-        "The same by a clock that nobody sets: what its worker can know of it."
         self.steady_claimed_ms = claimed_ms
+        "When it was claimed, by a clock that nobody sets."
+        self.lease_end_ms = lease_end_ms
+        "As it was last renewed, by the server's clock."
+        self.lease_over_ns = 0
+        "The same, of the world's elapsed time: its worker's own clock, at the latest."
         self.began_ms: int | None = None
         "When its task was called."
+        self.told_lost_ns: int | None = None
+        "When a renewal was first answered so."
         self.outcome = ""
         "How that call ended: returned, raised, cancelled or killed; empty as long as it runs."
         self.error: BaseException | None = None
@@ -217,6 +221,8 @@ class Ledger:
         self.has_lived_well: Callable[[str, int], bool] = lambda worker, since_ms: False
         "Whether a worker runs, and nothing was disturbed since then."
         self.now_ms = 0
+        self.now_ns = 0
+        "Of the world's elapsed time."
         self.latest_ms = 0
         "The latest time that the server's clock has shown."
         self.ahead_ms = 0
@@ -253,7 +259,7 @@ class Ledger:
             self._report(Broken(promise, what, self.now_ms, key, self.name))
 
     def forget_the_silent(self) -> None:
-        """A worker registers: the last claims of those that were silent for too long are not known any more."""
+        """A worker registers: last claims of those that were silent for too long are forgotten."""
         for worker, until_ms in self.alive_until_ms.items():
             if until_ms <= self.now_ms:
                 self.claims.pop(worker, None)
@@ -297,7 +303,6 @@ class Ledger:
     def take(self, life: Life, run: Run, claim: str) -> None:
         """It is claimed."""
         run.steady_claimed_ms = run.claimed_ms - self.ahead_ms
-        run.steady_end_ms = run.lease_end_ms - self.ahead_ms
         self._leave(life)
         life.status, life.fence, life.claim = "active", run.fence, claim
         life.lease_end_ms, life.worker = run.lease_end_ms, run.worker

@@ -82,6 +82,7 @@ def claim(
         _check_claim(ledger, life, worker, fence)
         end_ms = ledger.now_ms + lease_ms
         run = Run(fence, worker, process, lease_end_ms=end_ms, claimed_ms=ledger.now_ms)
+        run.lease_over_ns = ledger.now_ns + lease_ms * 1_000_000
         _reach_by_claim(ledger, life)
         ledger.take(life, run, claim_id)
         _check_counters(ledger, life, state)
@@ -147,6 +148,9 @@ def renew(
             if told != "lost":
                 ledger.breach("P3", key, f"its lease was renewed for fence {fence}, which lost it")
             ledger.reach(labels.LATE_WORKER)
+            run = life.run_of(int(fence)) if life is not None else None
+            if run is not None and run.told_lost_ns is None:
+                run.told_lost_ns = ledger.now_ns
             continue
         if told == "lost":
             ledger.breach(
@@ -160,7 +164,7 @@ def renew(
         life.lease_end_ms = ledger.now_ms + int(words[0])
         if life.run is not None:
             life.run.lease_end_ms = life.lease_end_ms
-            life.run.steady_end_ms = life.lease_end_ms - ledger.ahead_ms
+            life.run.lease_over_ns = ledger.now_ns + int(words[0]) * 1_000_000
     return NOBODY
 
 

@@ -56,7 +56,7 @@ class Simulated:
                 class, so that Hypothesis does not take one failure for another when it reduces.
         """
         with silent():
-            run = run_once(self._story, self._plan, self._terms)
+            run = run_once(self._story, self._plan, self._terms, trace=False)
             if run.broken is None:
                 return run
             told = run_once(self._story, self._plan, self._terms, tell=True)
@@ -116,7 +116,7 @@ def simulations(
 def _places(story: Story, plan: Plan, terms: Terms) -> list[tuple[str, int, int]]:
     """The sites that the boring run came by: how often, and the most choices there were."""
     found: dict[str, tuple[int, int]] = {}
-    for asked in run_once(story, plan, terms, ask=True).asked:
+    for asked in run_once(story, plan, terms, ask=True, trace=False).asked:
         times, n = found.get(asked.site, (0, 0))
         found[asked.site] = (max(times, asked.nth), max(n, asked.n))
     order = sorted(found, key=lambda site: _ORDER.get(site.partition(":")[0].split(".")[0], 9))

@@ -61,7 +61,7 @@ def reduce(story: Story, failed: Run, terms: Terms) -> Reduced:
     def fails(tape: list[Deviation]) -> list[Deviation] | None:
         if time.monotonic() > until and tuple(tape) not in failing:
             return None  # no time for another one; what is known to fail is still confirmed
-        run = run_once(story, plan_of(plan.seed, schedule, kinds, tape), terms)
+        run = run_once(story, plan_of(plan.seed, schedule, kinds, tape), terms, trace=False)
         if run.broken is None or run.broken.promise != promise:
             return None
         failing.add(tuple(run.tape))

@@ -5,6 +5,10 @@ from __future__ import annotations
 from queuekit.exploration import labels
 from queuekit.exploration.ledger import Ledger, Life, Run
 
+BEHIND_S = 2.0
+"""A worker that is cut off learns that its lease has ended when its last try to renew it gives up; it
+tries each half second, and no try outlasts the lease."""
+
 
 def began(ledger: Ledger, life: Life, run: Run) -> None:
     """Called when a task is called, before it is entered."""
@@ -19,6 +23,8 @@ def began(ledger: Ledger, life: Life, run: Run) -> None:
     for other in life.runs:
         if other is run or not other.open or other.own_end:
             continue
+        if other.worker == run.worker:  # now it knows, whatever it thought of its lease
+            other.lease_over_ns = min(other.lease_over_ns, ledger.now_ns)
         if taken or other.let_go == "lost" or now_ms >= other.lease_end_ms:
             ledger.reach(labels.OVERLAP)
         else:
@@ -26,6 +32,25 @@ def began(ledger: Ledger, life: Life, run: Run) -> None:
             what = f"was begun by {run.worker} while {other.worker} runs it"
             ledger.breach("P2", key, f"{what}, whose lease lasts {left:g} s more")
     _check_alone(ledger, life, run)
+
+
+def goes_on(ledger: Ledger, life: Life, run: Run, clean_up_s: float, held_back_ns: int) -> None:
+    """A worker gives a run up when its lease has ended by its own clock; called when a task ends."""
+    process = run.process
+    if process is None or not run.open or run.own_end or not run.lease_over_ns:
+        return
+    if process.stands_still or process.clock.rate != 1:
+        return
+    over_ns, told_ns = run.lease_over_ns, run.told_lost_ns
+    if (
+        told_ns is not None and (process.loop.disturbed_ns or 0) <= told_ns
+    ):  # the word has reached it
+        over_ns = min(over_ns, told_ns)
+    since_ns = max(over_ns, process.fit_since_ns, held_back_ns)
+    behind_s = (ledger.now_ns - since_ns) / 1e9
+    if behind_s > BEHIND_S + clean_up_s:
+        what = f"its task went on in {run.worker} for {behind_s:g} s behind its lease"
+        ledger.breach("P2", life.key, f"{what}, and nothing kept that worker from ending it")
 
 
 def _check_alone(ledger: Ledger, life: Life, run: Run) -> None:
@@ -43,4 +68,4 @@ def _check_alone(ledger: Ledger, life: Life, run: Run) -> None:
 def _cannot_know(ledger: Ledger, run: Run) -> bool:
     """Whether a worker may still count on its lease: its clocks run wrong, or the server's was set."""
     drifts = run.process is not None and run.process.clock.rate != 1
-    return drifts or ledger.steady_ms < run.steady_end_ms
+    return drifts or ledger.now_ns < run.lease_over_ns

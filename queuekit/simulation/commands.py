@@ -26,6 +26,9 @@ from fakeredis.model import Hash
 VERSION = (7, 4)
 "Of Redis, as which it answers."
 
+OURS: dict[str, Signature] = {}
+"Commands that fakeredis lacks, or has otherwise."
+
 MAX_PLANS = 2_048
 "Signatures that are kept read, each for one number of arguments."
 
@@ -96,6 +99,19 @@ def _plan(signature: Signature, count: int) -> _Plan:
     )
 
 
+@functools.lru_cache(MAX_PLANS)
+def _signature(name: str) -> Signature | None:
+    signature: Signature | None = OURS.get(name) or SUPPORTED_COMMANDS.get(name)
+    return signature if signature and "redis" in signature.server_types else None
+
+
+@functools.lru_cache(MAX_PLANS)
+def _called(name: bytes) -> Signature | None:
+    """What a script calls; None if that takes a closer look."""
+    plain = decode_command_bytes(name)
+    return None if plain in COMMANDS_WITH_SUB else _signature(plain)
+
+
 class PlainDatabase(Database):
     """fakeredis's, whose lookups need no exception for a key that is not there."""
 
@@ -153,8 +169,8 @@ class CommandRunner(AsyncFakeSocket):
     lua: Lua
 
     def _name_to_func(self, cmd_name: str) -> Any:
-        signature = SUPPORTED_COMMANDS.get(cmd_name)
-        if signature is None or "redis" not in signature.server_types:
+        signature = _signature(cmd_name)
+        if signature is None:
             return super()._name_to_func(cmd_name)  # which says that there is none
         return getattr(self, signature.func_name, None), signature
 
@@ -276,11 +292,15 @@ class CommandRunner(AsyncFakeSocket):
     ) -> Any:
         """As fakeredis's, but new globals are looked for once a script, not at each call."""
         del expected_globals
-        name = decode_command_bytes(op)
-        if name in COMMANDS_WITH_SUB and args:
-            name += " " + decode_command_bytes(scripting_mixin._convert_redis_arg(args[0]))
-            args = args[1:]
-        function, signature = self._name_to_func(name)
+        signature = _called(op)
+        if signature is not None:
+            function = getattr(self, signature.func_name, None)
+        else:
+            name = decode_command_bytes(op)
+            if name in COMMANDS_WITH_SUB and args:
+                name += " " + decode_command_bytes(scripting_mixin._convert_redis_arg(args[0]))
+                args = args[1:]
+            function, signature = self._name_to_func(name)
         if function is None:
             raise SimpleError(msgs.WRONG_ARGS_MSG7)
         words = [

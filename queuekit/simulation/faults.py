@@ -397,7 +397,7 @@ def _is_script(hop: Hop) -> bool:
 
 def _by_hash(hop: Hop) -> bool:
     """Whether a script is called by its hash: only then can a server not know it."""
-    return hop.words[0].upper() in ("EVALSHA", "EVALSHA_RO")
+    return bool(hop.raw) and hop.raw[0].upper() in (b"EVALSHA", b"EVALSHA_RO")
 
 
 def _lose(arguments: Mapping[str, Any], hop: Hop, wire: Wire) -> float:

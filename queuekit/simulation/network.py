@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from queuekit.simulation.beside import Beside, contents_of, load_into, saved_of
 from queuekit.simulation.server import Connection, EmbeddedServer
 from queuekit.simulation.wire import Scripts, Wire
+from queuekit.store.scripts import Script
 
 
 class EmbeddedNetwork:
@@ -59,6 +60,11 @@ class EmbeddedNetwork:
     def load(self, saved: Any) -> None:
         load_into(self.server.fake.dbs, saved or {})
         self.server.written.clear()
+
+    def load_scripts(self, scripts: Iterable[Script]) -> None:
+        for script in scripts:
+            self.scripts.know(script)
+            self.server.fake.script_cache[script.sha.encode()] = script.raw
 
     def flush_scripts(self) -> None:
         self.look(b"SCRIPT", b"FLUSH")

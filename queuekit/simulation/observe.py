@@ -11,7 +11,7 @@ simulation.observe(hold_the_commit)
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,21 +25,47 @@ class Step:
     "The id of the process whose task it is; empty outside of any."
 
 
-@dataclass(frozen=True, slots=True)
 class Hop:
     """A command on its way to the server, or a reply on its way back, about to be delivered."""
 
-    connection: int
-    direction: str
-    "`request` or `reply`."
-    words: tuple[str, ...]
-    "The command and its arguments, or the reply, as text; scripts by their names."
-    process: str = ""
-    "The id of the process whose connection it is."
-    command: str = ""
-    "The script or the command (in capitals) that this is, or answers; empty for a message."
-    raw: Sequence[bytes] = field(default=(), compare=False, repr=False)
-    "Of a request, its words as they were sent; those above are shortened."
+    __slots__ = ("_say", "_words", "command", "connection", "direction", "process", "raw")
+
+    def __init__(
+        self,
+        connection: int,
+        direction: str,
+        say: Callable[[], tuple[str, ...]],
+        *,
+        process: str = "",
+        command: str = "",
+        raw: Sequence[bytes] = (),
+    ) -> None:
+        self.connection = connection
+        self.direction = direction
+        "`request` or `reply`."
+        self.process = process
+        "The id of the process whose connection it is."
+        self.command = command
+        "The script or the command (in capitals) that this is, or answers; empty for a message."
+        self.raw = raw
+        "Of a request, its words as they were sent; those of `words` are shortened."
+        self._say = say
+        self._words: tuple[str, ...] | None = None
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The command and its arguments, or the reply, as text; scripts by their names.
+
+        Put together when somebody asks: most runs of an exploration are lived without.
+        """
+        if self._words is None:
+            self._words = self._say()
+        return self._words
+
+    def __repr__(self) -> str:
+        return (
+            f"Hop({self.connection}, {self.direction!r}, {self.words!r}, process={self.process!r})"
+        )
 
 
 @dataclass(frozen=True, slots=True)

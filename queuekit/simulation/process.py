@@ -57,6 +57,8 @@ class Process:
         self.alive = True
         self.stands_still = False
         "Whether it takes no step: it is paused, its loop is held, or it is dead."
+        self.fit_since_ns = 0
+        "When it last went on after it had stood still (of the world's elapsed time)."
         self.paused = False
         self._busy = False
         self.cut_off: frozenset[str] = frozenset()
@@ -162,6 +164,7 @@ class Process:
         if self.paused or self._busy:
             return
         self.stands_still = False
+        self.fit_since_ns = self.loop.clock.elapsed_ns
         self._disturbed("running again")
         put_off, self._put_off = self._put_off, []
         self.loop.resume(put_off)

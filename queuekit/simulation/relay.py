@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from queuekit.simulation.contents import READER
@@ -36,6 +36,7 @@ from queuekit.simulation.resp import (
 )
 from queuekit.simulation.scope import current_clock
 from queuekit.simulation.wire import HANDSHAKES, Scripts, Wire
+from queuekit.store.scripts import Script
 
 __all__ = ["REAL_LIMIT_S", "Link", "Relay", "RelayNetwork", "open_socket", "real_network"]
 
@@ -452,6 +453,12 @@ class RelayNetwork:
         for database in (self.database,) if self.only_ours else range(DATABASES):
             self.control.ask(b"SELECT", b"%d" % database)
             yield database
+
+    def load_scripts(self, scripts: Iterable[Script]) -> None:
+        for script in scripts:
+            self.control.ask(b"SCRIPT", b"LOAD", script.raw)
+            self.scripts.know(script)
+            self._loaded.add(script.sha.encode())
 
     def flush_scripts(self) -> None:
         self._loaded.clear()

@@ -222,7 +222,7 @@ class ObservedLoop(asyncio.BaseEventLoop):
             self.call_soon(self._arrive, hop, deliver, traced, context=context)
 
     def _deliver(self, hop: Hop, deliver: Callable[[], None], traced: bool) -> None:
-        if traced:
+        if traced and self.trace.keeps:
             self.trace.hop(self.now_us(), hop.connection, hop.direction, hop.words)
         if hop.direction == "reply":
             deliver()

@@ -47,11 +47,11 @@ from fakeredis._core._database import Database
 from fakeredis._helpers import NoResponse, SimpleError, SimpleString, casematch
 from fakeredis.model import XStream, ZSet
 
-from queuekit.simulation.commands import LEAVES, VERSION, CommandRunner, Lua, PlainDatabase
-from queuekit.simulation.resp import Splitter, encode_error, in_order
+from queuekit.simulation.commands import LEAVES, OURS, VERSION, CommandRunner, Lua, PlainDatabase
+from queuekit.simulation.resp import Error, Splitter, encode_error, in_order
 from queuekit.simulation.wire import HANDSHAKES, Wire
 
-_BLMOVE = Signature("blmove", "blmove", cast("Any", (bytes, bytes, bytes, bytes, Timeout)))
+OURS["blmove"] = Signature("blmove", "_blmove", cast("Any", (bytes, bytes, bytes, bytes, Timeout)))
 
 _INFO = (
     b"# Server\r\nredis_version:7.4.0\r\nredis_mode:standalone\r\nos:simulated\r\n"
@@ -338,19 +338,11 @@ class Connection(CommandRunner):
             self._cleanup(self.embedded.fake)
             super().close()
 
-    def _name_to_func(self, cmd_name: str) -> Any:
-        if cmd_name == "blmove":
-            return self._blmove, _BLMOVE
-        if cmd_name == "copy":
-            _, signature = super()._name_to_func(cmd_name)
-            return self._copy, signature
-        return super()._name_to_func(cmd_name)
-
     def _blmove(self, *args: Any) -> Any:
         *keys_and_ends, timeout = args
         return self._blocking(timeout, functools.partial(_move, self, *keys_and_ends))
 
-    def _copy(self, key: CommandItem, to: CommandItem, *options: bytes) -> Any:
+    def copy(self, key: CommandItem, to: CommandItem, *options: bytes) -> Any:
         """fakeredis's COPY lets two keys share one value: what is popped from one is gone from both."""
         value = copy.deepcopy(key.value)
         done = super().copy(key, to, *options)
@@ -399,11 +391,16 @@ def _encoded(value: Any, protocol: int) -> bytes:
 
 def _plain(value: Any, data: bytes) -> Any:
     """What a reply means to whoever reads its bytes, as the trace of a real server shows it."""
-    if type(value) in LEAVES or type(value) is _Status:
-        return value
-    if type(value) is list and all(type(item) in LEAVES for item in value):
+    if isinstance(value, SimpleError):
+        return Error(" ".join(value.value.splitlines()))
+    if type(value) is _Status or _is_read_as_it_is(value):
         return value
     return Splitter().replies(data)[0]
+
+
+def _is_read_as_it_is(value: Any) -> bool:
+    kind = type(value)
+    return kind in LEAVES or (kind is list and all(map(_is_read_as_it_is, value)))
 
 
 def _move(

@@ -77,6 +77,8 @@ class Trace:
         self.add(f"{now_us} f {what} {where}")
 
     def moment(self, now_us: int, name: str, details: Mapping[str, object]) -> None:
+        if not self.keeps:
+            return
         words = " ".join(
             f"{key}={value!r}"
             for key, value in details.items()

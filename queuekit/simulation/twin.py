@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ from queuekit.simulation.relay import RelayNetwork
 from queuekit.simulation.resp import text
 from queuekit.simulation.server import Connection
 from queuekit.simulation.wire import Scripts, Wire
+from queuekit.store.scripts import Script
 
 SHOWN = 300
 "Characters of a command, a reply or a value in a message."
@@ -184,6 +185,13 @@ class TwinNetwork:
         embedded, relayed = saved or (None, None)
         self.embedded.load(embedded)
         self.relayed.load(relayed)
+
+    def load_scripts(self, scripts: Iterable[Script]) -> None:
+        known = list(scripts)
+        for script in known:
+            self.scripts.know(script)
+        self.embedded.load_scripts(known)
+        self.relayed.load_scripts(known)
 
     def flush_scripts(self) -> None:
         self.embedded.flush_scripts()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import copy_context
 from functools import partial
 from typing import Any, Protocol
@@ -24,10 +24,14 @@ from queuekit.simulation.observe import Hop
 from queuekit.simulation.process import PROCESS
 from queuekit.simulation.resp import NotRedisError, Splitter, text
 from queuekit.simulation.tap import Tap
-from queuekit.store.scripts import CLOCK_MARK
+from queuekit.store.scripts import CLOCK_MARK, Script
 
 HANDSHAKES = frozenset({b"HELLO", b"CLIENT", b"INFO", b"AUTH"})
 "Commands that differ with versions of client and server, or hold secrets: not in the trace."
+
+
+_CALLS = (b"EVALSHA", b"EVALSHA_RO")
+"Commands that call a script by its hash."
 
 
 def without_credentials(command: list[bytes]) -> list[bytes] | None:
@@ -80,6 +84,9 @@ class Network(Protocol):
     def load(self, saved: Any) -> None:
         """Hold exactly that from now on; None is nothing."""
 
+    def load_scripts(self, scripts: Iterable[Script]) -> None:
+        """Know these from the beginning, as a server that has run them before."""
+
     def flush_scripts(self) -> None:
         """Forget all scripts."""
 
@@ -94,6 +101,12 @@ class Scripts:
         self._names: dict[bytes, str] = {}
         self._told_time: set[bytes] = set()
         "Those whose first argument is the server's time."
+
+    def know(self, script: Script) -> None:
+        """One of the store's, as if it had been loaded."""
+        sha = script.sha.encode()
+        self._names[sha] = script.name
+        self._told_time.add(sha)
 
     def learn(self, command: list[bytes]) -> bytes | None:
         """Take in EVAL and SCRIPT LOAD; the SHA-1 of the script that it brings, if it does."""
@@ -113,19 +126,27 @@ class Scripts:
         self._names[sha] = first[9:].decode("utf-8", "replace").strip() if named else "script"
         return sha
 
-    def tell_time(self, command: list[bytes], clock: VirtualClock) -> None:
-        """Put the server's time into a call of a script that is told it: its first argument."""
-        if (
-            command[0].upper() in (b"EVALSHA", b"EVALSHA_RO")
-            and command[1].lower() in self._told_time
-        ):
-            at = 3 + int(command[2])
-            command[at] = b"%d" % (clock.time_ns() // 1_000_000)
+    def told_time(self, command: list[bytes], clock: VirtualClock) -> list[bytes]:
+        """The command; a call of a script that is told the server's time has it as its first argument."""
+        if command[0].upper() not in _CALLS or command[1].lower() not in self._told_time:
+            return command
+        at = 3 + int(command[2])
+        return [*command[:at], b"%d" % (clock.time_ns() // 1_000_000), *command[at + 1 :]]
+
+    def name(self, command: list[bytes]) -> str:
+        """What a command goes by: its script's name, or its own in capitals."""
+        name = command[0].upper()
+        if name in _CALLS and len(command) > 1:
+            return self._names.get(command[1].lower(), "script")
+        sha = self.learn(command)
+        if sha is not None and name != b"SCRIPT":
+            return self._names[sha]
+        return name.decode("utf-8", "backslashreplace")
 
     def words(self, command: list[bytes]) -> tuple[str, ...]:
         """A command as the trace shows it."""
         name = command[0].upper()
-        if name in (b"EVALSHA", b"EVALSHA_RO") and len(command) > 1:
+        if name in _CALLS and len(command) > 1:
             script = self._names.get(command[1].lower(), "script")
             return (name.decode(), script, *map(text, command[2:]))
         sha = self.learn(command)
@@ -206,11 +227,11 @@ class Wire(asyncio.Transport):
             self._loop.call_soon(self._request, command)
             return
         traced = command[0].upper() not in HANDSHAKES
-        words = self._network.scripts.words(command) if traced else (text(command[0]),)
-        is_script = words[0] in ("EVALSHA", "EVAL", "EVALSHA_RO", "EVAL_RO") and len(words) > 1
-        name = words[1] if is_script else words[0].upper()
-        hop = Hop(self.number, "request", words, self._owner, name, command)
-        self._hop(hop, partial(self._request, command, hop.command), traced=traced)
+        scripts = self._network.scripts
+        name = scripts.name(command)
+        say = partial(scripts.words, command) if traced else lambda: (text(command[0]),)
+        hop = Hop(self.number, "request", say, process=self._owner, command=name, raw=command)
+        self._hop(hop, partial(self._request, command, name), traced=traced)
 
     def writelines(self, list_of_data: Any) -> None:
         self.write(b"".join(list_of_data))
@@ -224,7 +245,7 @@ class Wire(asyncio.Transport):
             self.reply(b"+OK\r\n", b"OK", traced=False)
         else:
             if self._hop is not None:
-                self._network.scripts.tell_time(granted, self._loop.server_clock)  # type: ignore[attr-defined]
+                granted = self._network.scripts.told_time(granted, self._loop.server_clock)  # type: ignore[attr-defined]
             self._executing = granted
             self.peer.execute(granted)
             self._executing = None
@@ -242,7 +263,8 @@ class Wire(asyncio.Transport):
             self._executing = None
         # A message comes unasked; under RESP2 it looks like a reply, but to no command.
         answers = self._unanswered.popleft() if self._unanswered and data[:1] != b">" else ""
-        hop = Hop(self.number, "reply", (text(value),) if traced else (), self._owner, answers)
+        say = (lambda: (text(value),)) if traced else tuple
+        hop = Hop(self.number, "reply", say, process=self._owner, command=answers)
         deliver = partial(self._receive, data, token)
         self._hop(hop, deliver, traced=traced, context=self._context)
 

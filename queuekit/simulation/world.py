@@ -30,6 +30,7 @@ from queuekit.simulation.processes import SimulatedProcess, SimulatedWorker
 from queuekit.simulation.redis_server import SimulatedServer
 from queuekit.simulation.schedule import EXPECTED_CHOICES, schedule_of
 from queuekit.simulation.trace import Trace
+from queuekit.store import scripts
 from queuekit.store.connection import close_all
 from queuekit.worker import Worker
 
@@ -136,6 +137,7 @@ class Simulation(Passing):
             stack.enter_context(use(self.environment))  # for sync code, where no loop runs
             stack.enter_context(entropy.seeded(self.seed))
             self._loop.network = self._backend.network(self._loop)
+            self._loop.network.load_scripts(scripts.every())
             stack.callback(self._close_network)
             stack.callback(self._end_tasks)
             self._exit = stack.pop_all()
@@ -169,9 +171,7 @@ class Simulation(Passing):
         """End what the world still runs. Its own clean-up may run, in virtual time."""
         assert self._loop is not None
         loop = self._loop
-        loop.trace = (
-            Trace()
-        )  # the world's own trace ends here: how it is taken down is not part of it
+        loop.trace = Trace(keeps=False)  # how the world is taken down is no part of its own
         loop.release_all()
         loop.take_steps_by(None)
         if isinstance(loop.fatal, ServersDisagree):

@@ -173,9 +173,22 @@ try:
     from redis.driver_info import DriverInfo
 except ImportError:  # before redis-py 7
     _DRIVER: dict[str, Any] = {}
+    NAMELESS: dict[str, Any] = {"lib_name": None, "lib_version": None}
+    "Options of a connection that does not tell the server what client it is."
 else:
+    NAMELESS = {"driver_info": None}
     # Left to itself, each connection reads redis-py's metadata anew, which costs more than all else of it.
     _DRIVER = {"driver_info": DriverInfo()}
+
+
+class _Never(Retry):
+    """No second try. One object for all: a copy for each connection takes as long as all else of one."""
+
+    def __deepcopy__(self, memo: object) -> _Never:
+        return self
+
+
+_NEVER = _Never(NoBackoff(), 0)
 
 
 def _check_time_outs(given: dict[str, Any]) -> None:
@@ -199,7 +212,7 @@ def connection_options(given: dict[str, Any], *, keepalive: bool) -> dict[str, A
         "socket_connect_timeout": SOCKET_TIMEOUT_S,
         **given,
         # What is sent again is decided by us, where a script answers "already done".
-        "retry": Retry(NoBackoff(), 0),
+        "retry": _NEVER,
         "health_check_interval": 0,
         # Replies are read as they come in version 2 of the protocol, as bytes.
         "protocol": 2,

@@ -12,10 +12,9 @@ from redis.exceptions import RedisError, ResponseError
 
 from queuekit.environment import environment
 from queuekit.errors import ForeignLoopError
-from queuekit.store.address import Address, Node, read_address
+from queuekit.store.address import NAMELESS, Address, Node, read_address
 from queuekit.store.hints import Hints
 from queuekit.store.route import Route, route_to
-from queuekit.store.sending import sent
 
 MAX_CONCURRENT_COMMANDS = 20
 """Commands of one queue under way at one time on one loop; more wait their turn here, so that a burst
@@ -35,9 +34,13 @@ class Progress:
 class Line:
     """Connections to the server that holds the queue, wherever that is now."""
 
-    def __init__(self, address: Address, route: Route, **options: Any) -> None:
+    def __init__(self, address: Address, route: Route, *, answer_s: float | None) -> None:
+        """`answer_s` is how long an answer may take; None: whoever asks has a deadline of his own."""
         self._address = address
-        self._options = {**address.options, **options}
+        # Of redis-py's own time-outs each makes a task, on Python 3.11, or a timer at least: one for sending,
+        # one for each read. There is one here for all of an exchange.
+        self._options = {**address.options, "socket_timeout": None}
+        self._answer_s = answer_s
         self.route = route
         self.shown = address.shown
         self.limit_s = address.limit_s
@@ -55,15 +58,28 @@ class Line:
         whole = False
         try:
             progress.sent = True
-            await sent(connection.send_packed_command(connection.pack_commands(commands)))
-            replies = [await _reply(connection) for _ in commands]
+            async with asyncio.timeout(self._answer_s) as limit:
+                await connection.send_packed_command(connection.pack_commands(commands))
+                replies = [await _reply(connection)]
+                for _ in commands[1:]:
+                    self._renew(limit)
+                    replies.append(await _reply(connection))
             whole, progress.sent = True, False
             return replies
         finally:
             await self.give_back(connection, reusable=whole)
 
+    def _renew(self, limit: asyncio.Timeout) -> None:
+        """Something came: the next may take its time, too."""
+        if self._answer_s is not None:
+            limit.reschedule(asyncio.get_running_loop().time() + self._answer_s)
+
     async def take(self) -> Any:
         """A connection that is ready, within the socket's time-out."""
+        if self._idle and not self.route.finds and _is_open(self._idle[-1]):  # nothing to wait for
+            connection = self._idle.pop()
+            self._taken[connection] = self._node
+            return connection
         async with asyncio.timeout(self.limit_s):
             node = await self.route.node()
             if node != self._node:
@@ -80,7 +96,10 @@ class Line:
     async def _connect(self, node: Node | None) -> Any:
         _stay_in_the_simulation()
         place = {} if node is None else {"host": node[0], "port": node[1]}
-        connection = self._address.connection(**{**self._options, **place})
+        # In a simulation it does not say which version of redis-py it is: each version does that in steps of
+        # its own, and the same seed would give another run.
+        nameless = NAMELESS if environment().simulated else {}
+        connection = self._address.connection(**{**self._options, **place, **nameless})
         self._taken[connection] = node
         try:
             await connection.connect()
@@ -173,9 +192,9 @@ class LoopClients:
 
     def __init__(self, address: Address, root: str) -> None:
         self.route = route_to(address, root)
-        self.commands = Line(address, self.route)
+        self.commands = Line(address, self.route, answer_s=address.limit_s)
         # For reads that block, each with a deadline of its own.
-        self.waiting = Line(address, self.route, socket_timeout=None)
+        self.waiting = Line(address, self.route, answer_s=None)
         self.hints = Hints(self.waiting)
         most = min(MAX_CONCURRENT_COMMANDS, address.max_connections or MAX_CONCURRENT_COMMANDS)
         self.turn = asyncio.Semaphore(most)

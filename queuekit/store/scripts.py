@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 
 CLOCK_MARK = "-- queuekit: no expiry when given now"
@@ -21,6 +21,11 @@ class Script:
     text: str
     sha: str
 
+    @cached_property
+    def raw(self) -> bytes:
+        """The text as it is sent."""
+        return self.text.encode()
+
 
 @cache
 def load(name: str) -> Script:
@@ -30,6 +35,18 @@ def load(name: str) -> Script:
     body = folder.joinpath(f"{name}.lua").read_text("utf-8")
     text = f"-- name: {name}\n{CLOCK_MARK}\n{prelude}\n{body}"
     return Script(name, text, sha_of(text))
+
+
+def every() -> list[Script]:
+    """All that there are."""
+    return [load(name) for name in _names()]
+
+
+@cache
+def _names() -> list[str]:
+    files = (each.name for each in resources.files("queuekit.store").iterdir())
+    names = (name.removesuffix(".lua") for name in files if name.endswith(".lua"))
+    return sorted(name for name in names if name != "prelude")
 
 
 def sha_of(text: str) -> str:

@@ -39,7 +39,7 @@ def test_a_task_that_charges_twice_is_found_reduced_and_told(tmp_path, backend):
     failure = error.failure
     assert failure.token == charged_once_token()  # the same run, on whatever server
     assert failure.promise.startswith("story:AssertionError:shop.py:")
-    assert len(failure.tape) == 1
+    assert 1 <= len(failure.tape) <= 2
     assert "FAULT" in failure.story
     assert failure.story.count("effect charged(order=42)") == 2
     assert "to have happened exactly 1 time(s)" in str(error)

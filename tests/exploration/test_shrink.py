@@ -125,7 +125,7 @@ def test_a_tape_that_does_not_fail_again_is_told():
     with pytest.raises(NotRepeatable, match="to be reduced") as told:
         shrink(tape(1), lambda t: None)
     assert isinstance(told.value, SimulationError)
-    assert "guard" in str(told.value)
+    assert "assert_repeatable" in str(told.value)
 
 
 def test_a_result_that_does_not_fail_again_is_told():

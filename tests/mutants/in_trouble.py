@@ -56,7 +56,7 @@ async def killers(simulation):
 
 async def hung(simulation):
     """A worker stands still for longer than its lease in the midst of its jobs, and goes on with them."""
-    first = worker(simulation, concurrency=3)
+    first = worker(simulation, concurrency=5)
     web, queue = simulation.process("web"), simulation.queue
 
     async def asks():
@@ -64,6 +64,7 @@ async def hung(simulation):
         await bring(queue, "beats", key="b", beats=4, timeout=60)
         await bring(queue, "fails", key="c", retries=3, retry_delay=1)
         await bring(queue, "stubborn", key="d", seconds=4, timeout=60)
+        await bring(queue, "slow", key="e", seconds=40, timeout=60)
 
     await web.run(asks)
     await asyncio.sleep(0.5 + simulation.choose("when", 4))
@@ -71,7 +72,7 @@ async def hung(simulation):
     frozen, old = len(simulation.effects), first.id
     worker(simulation, concurrency=3)
     await asyncio.sleep(3)
-    await web.run(ended, queue, "a", "b", "c", "d")
+    await web.run(ended, queue, "a", "b", "c", "d", "e")
     await asyncio.sleep(30)
     held = {effect.key for effect in list(simulation.effects)[:frozen]}
     for effect in list(simulation.effects)[frozen:]:
@@ -189,7 +190,7 @@ async def deaf(simulation):
     def lose_the_word(event):
         if lost or not isinstance(event, Hop) or event.direction != "reply":
             return
-        if "abort\n" in " ".join(event.words):
+        if event.process.startswith("worker") and ":control:" in " ".join(event.words):
             lost.append(event.connection)
             wires = simulation.loop.network.wires
             next(wire for wire in wires if wire.number == event.connection).cut()
@@ -209,6 +210,34 @@ async def deaf(simulation):
         assert job.status is Status.ABORTED, job
         took = (job.completed - job.started) / 1000
         assert took < 8 or not calm(simulation), f"the abort was heard after {took} s"
+        assert lost or not calm(simulation), "no word got lost"
+
+    await web.run(asks)
+
+
+async def set_forward(simulation):
+    """The server's clock is set forward by more than a long lease: the worker is given its own job again."""
+    worker(simulation, lease_s=30.0)
+    web, queue = simulation.process("web"), simulation.queue
+    await web.run(bring, queue, "slow", key="a", seconds=50, timeout=90)
+    await asyncio.sleep(12 + simulation.choose("when", 4))
+    simulation.server.step_clock(40)
+    await web.run(bring, queue, "ok", key="b")
+    await web.run(ended, queue, "a", "b")
+
+
+async def renewals(simulation):
+    """One renewal of a lease is answered by an error: the next one is in time."""
+    worker(simulation, concurrency=2)
+    web, queue = simulation.process("web"), simulation.queue
+    code = ("OOM", "LOADING")[simulation.choose("code", 2)]
+    simulation.inject("error", command="renew", error=code, optional=True)
+
+    async def asks():
+        await bring(queue, "slow", key="long", seconds=14, timeout=60)
+        [long] = await ended(queue, "long")
+        if len(simulation.faults.struck) == 1:
+            assert (long.attempts, long.losses) == (1, 0), f"was lost: {long}"
 
     await web.run(asks)
 

@@ -18,6 +18,8 @@ from tests.mutants.in_trouble import (
     hung,
     killers,
     outage,
+    renewals,
+    set_forward,
     starved,
 )
 from tests.mutants.on_leave import cron, deploy, leaving, rolling, stopped
@@ -27,6 +29,6 @@ STORIES = {
     for story in (
         errands, retries, killers, hung, aborts, unique, order, groups, leaving, handover, stopped,
         limits, results, scheduled, again, outage, clock_steps, deaf, cron, deploy, records, damaged,
-        starved, rolling, many,
+        starved, renewals, set_forward, rolling, many,
     )
 }  # fmt: skip

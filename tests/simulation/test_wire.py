@@ -14,6 +14,7 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from queuekit import Queue
 from queuekit.simulation import Hop, Simulation
 from queuekit.simulation.trace import first_difference
 
@@ -258,3 +259,33 @@ def test_the_trace_of_a_busy_network_is_the_same_on_every_server_each_time(on_ea
     for _ in range(5):
         assert first_difference(expected, lines(on_each_backend["backend"])) is None
     assert len(expected) > 500
+
+
+async def test_a_queue_begins_with_its_work_and_the_server_knows_its_scripts(simulation):
+    """Neither greetings, which differ with redis-py's version, nor the loading that each run would repeat."""
+    sent = []
+    simulation.observe(
+        lambda event: (
+            sent.append(event.words[:2])
+            if isinstance(event, Hop) and event.direction == "request"
+            else None
+        )
+    )
+    await simulation.queue.enqueue("f")
+    assert sent == [("EVALSHA", "enqueue")]
+
+    simulation.server.flush_scripts()
+    await simulation.queue.enqueue("f")
+    assert sent[1:] == [("EVALSHA", "enqueue"), ("SCRIPT", "LOAD"), ("EVALSHA", "enqueue")]
+
+
+def test_outside_of_a_simulation_a_queue_tells_what_client_it_is():
+    async def main():
+        queue = Queue.from_url("fakeredis://one")
+        await queue.enqueue("f")
+        network = asyncio.get_running_loop().__dict__["queuekit_embedded_networks"]["one"]
+        told = network.wires[0].peer._client_info
+        await queue.disconnect()
+        return told["lib-name"], told["lib-ver"]
+
+    assert asyncio.run(main()) == ("redis-py", redis.__version__)

@@ -13,6 +13,7 @@ from queuekit.simulation import Hop
 async def test_a_connection_lost_on_the_way_to_a_script_is_tried_again(simulation, lost, words):
     """Even when the server does not know the script, and the connection goes while it is told."""
     await simulation.queue.connect()
+    simulation.server.flush_scripts()
 
     def cut(event):
         if not isinstance(event, Hop) or cut.done:
