@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except QueuekitError as error:
         print(f"queuekit: {error}", file=sys.stderr)
         return FAILED
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # the story's; an end of the program would be a code of its own
+        traceback.print_exception(error)
+        what = f"{type(error).__name__}: {error}".rstrip(": ")
+        print(f"queuekit: {options.file} could not be run to its end: {what}", file=sys.stderr)
+        return FAILED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,8 +54,8 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("file", help=f"a scenario file (scenarios/*.toml){either}")
         command.add_argument(
             "--backend",
-            default="fakeredis",
-            help="fakeredis (default), server, or redis://host:port/database",
+            help="fakeredis (default; of a failure the one that found it), server, both, or"
+            " redis://host:port/database",
         )
         command.add_argument(
             "--flush", action="store_true", help="let the database of redis://... be emptied"
@@ -62,7 +71,7 @@ def _replay(options: argparse.Namespace) -> int:
     chosen = scenario.read(failures.found(options.file))
     if chosen.is_failure:
         return _relive(chosen, options)
-    trace = scenario.run(chosen, backend=options.backend, flush=options.flush)
+    trace = scenario.run(chosen, backend=options.backend or "fakeredis", flush=options.flush)
     versions = scenario.current_versions()
     recording = chosen.recording_for(versions)
     print(f"{options.file}: {trace.count:,} lines, trace {trace.digest()}")
@@ -94,6 +103,7 @@ def _record(options: argparse.Namespace) -> int:
     from queuekit.simulation import scenario  # noqa: PLC0415 (as above)
 
     chosen = scenario.read(Path(options.file))
-    made = scenario.record(chosen, backend=options.backend, flush=options.flush)
+    backend = options.backend or "fakeredis"
+    made = scenario.record(chosen, backend=backend, flush=options.flush)
     print(f"{options.file}: recorded {made.lines:,} lines, trace {made.trace}")
     return OK

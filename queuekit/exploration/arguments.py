@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
 
 from queuekit.simulation.errors import SimulationError
+from queuekit.simulation.scenario import being_imported
 
 
 def names(given: Collection[str], what: str) -> tuple[str, ...]:
@@ -24,3 +26,17 @@ def names(given: Collection[str], what: str) -> tuple[str, ...]:
             f"  {what}=['charged', 'refunded']"
         )
     return tuple(found)
+
+
+def refuse_here() -> None:
+    """Raises SimulationError where no exploration can be run: inside a loop, and in a replay's import."""
+    if (file := being_imported()) is not None:
+        raise SimulationError(
+            f"{file} explores while it is imported, and it is imported for a replay.\n"
+            "  Put the call under: if __name__ == '__main__':"
+        )
+    if asyncio._get_running_loop() is not None:
+        raise SimulationError(
+            "explore() was called inside a running event loop.\n"
+            "  Each run is a world with a loop of its own: call it from a plain function, def test_...()."
+        )

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from queuekit.exploration import parallel, reduction
-from queuekit.exploration.arguments import names
-from queuekit.exploration.errors import ExplorationFailed, Vacuous
+from queuekit.exploration.arguments import names, refuse_here
+from queuekit.exploration.errors import ExplorationFailed, NotRepeatable, Vacuous
 from queuekit.exploration.exhaustive import EVERY_RUNS, Lived, Searched, every_schedule, seen
-from queuekit.exploration.failures import KEPT, Failure, Kept, in_words, relive
+from queuekit.exploration.failures import KEPT, Failure, Kept, in_words, keep, relive
 from queuekit.exploration.guard import lived_twice
 from queuekit.exploration.living import (
     LIMIT_S,
@@ -206,6 +206,7 @@ class _Exploring:
         self, budget: Budget, redeliver: bool, deviations: int | None, reach: Collection[str]
     ) -> Exploration:
         """Look everywhere; what was seen if nothing was found."""
+        refuse_here()
         budget.check()
         began = time.monotonic()
         with _quick():
@@ -227,7 +228,8 @@ class _Exploring:
             run = relive(each, self._story, self._terms)
             self.result.take(run)
             if run.broken is None:
-                Kept.forget(each)
+                assert self._kept is not None
+                self._kept.forget(each, self._terms)
                 continue
             self._fail(run, f"kept from an earlier exploration ({each.path})")
 
@@ -235,14 +237,22 @@ class _Exploring:
         """Run by run, in one process or several."""
         every = round(1 / guard) if guard else 0
         live = _Numbered(self._story, self._terms, self._portfolio, every)
-        if jobs > 1:
-            found = parallel.search(live, self.result, runs=runs, until=until, jobs=jobs)
-        else:
-            found = _one_by_one(live, self.result, runs, until)
-        if found is not None:
-            run = live(found) if jobs > 1 else _last(live)
-            of = f" of {runs}" if runs is not None else ""
-            self._fail(run, f"run {found + 1}{of}")
+        of = f" of {runs}" if runs is not None else ""
+        if jobs == 1:
+            number = _one_by_one(live, self.result, runs, until)
+            if number is not None:
+                self._fail(_last(live), f"run {number + 1}{of}")
+        elif found := parallel.search(live, self.result, runs=runs, until=until, jobs=jobs):
+            number, what = found
+            run = live(number)
+            if run.broken is None:
+                raise NotRepeatable(
+                    f"run {number + 1}{of} broke something in one of {jobs} processes, and nothing when it"
+                    f" was lived again in this one.\n  Found there: {what}\n"
+                    "  The story follows something of its process: a global, a cache, the order of a set.\n"
+                    "  queuekit.exploration.assert_repeatable shows the first difference between two runs."
+                )
+            self._fail(run, f"run {number + 1}{of}")
 
     def redeliver(self) -> None:
         """The boring run with one worker killed, at each place at which that is possible."""
@@ -287,12 +297,18 @@ class _Exploring:
     def _fail(self, run: Run, where: str) -> None:
         """Reduce, keep and tell a failing run."""
         kinds = tuple(run.plan.profile.rates)
-        reduced = reduction.reduce(self._story, run, self._terms)
-        failure = reduced.failure(self._story, kinds)
-        if self._kept is not None:
-            failure = self._kept.keep(failure, self._terms)
+        try:
+            reduced = reduction.reduce(self._story, run, self._terms)
+        except NotRepeatable as error:
+            assert run.broken is not None
+            raise NotRepeatable(
+                f"{error}\n  Found by {where}: seed {run.plan.seed}, schedule {run.plan.schedule};"
+                f" {in_words(run.broken)}"
+            ) from error
+        failure = reduced.failure(self._story, self._terms, kinds)
+        failure, how = keep(self._kept, failure, self._terms)
         self.result.failures.append(failure)
-        raise ExplorationFailed(_told(failure, run, reduced, where), failure)
+        raise ExplorationFailed(_told(failure, run, reduced, where, how), failure)
 
     def not_vacuous(self, reach: Collection[str]) -> None:
         """Raises Vacuous if nothing was proven."""
@@ -368,23 +384,16 @@ def _one_by_one(
     return None
 
 
-def _told(failure: Failure, run: Run, reduced: reduction.Reduced, where: str) -> str:
+def _told(failure: Failure, run: Run, reduced: reduction.Reduced, where: str, how: str) -> str:
     assert run.broken is not None
     before, after = len(run.tape), len(failure.tape)
-    command = f"python -m queuekit replay {failure.token}"
-    if not failure.importable:
-        command = "run this test again: the kept failure comes first (its story is no function of a module)"
-    elif failure.path is None:
-        command = "(it was not kept: kept=None)"
-    elif failure.path.parent != Path(KEPT):
-        command = f"python -m queuekit replay {failure.path}"
     breach = reduced.run.broken or run.broken
     return (
         f"{in_words(breach)}\n\n"
         f"found by {where}: seed {failure.seed}, schedule {run.plan.schedule}; "
         f"reduced from {before} to {after} deviation(s) in {reduced.runs} runs\n\n"
         f"{failure.story}\n\n"
-        f"token {failure.token}; to replay: {command}"
+        f"token {failure.token}; to replay: {how}"
     )
 
 

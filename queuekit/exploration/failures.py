@@ -22,24 +22,40 @@ A file has what the run was lived with and what it broke:
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import os
-from collections.abc import Callable, Sequence
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from queuekit.exploration.errors import NoSuchFailure
+from queuekit.exploration.errors import NoSuchFailure, NotRepeatable
 from queuekit.exploration.living import Breach, Plan, Run, Story, Terms, checkers_of, run_once
 from queuekit.exploration.silence import silent
 from queuekit.exploration.swarm import anything
+from queuekit.exploration.targets import target_of
 from queuekit.simulation import scenario
 from queuekit.simulation.chooser import Deviation
+from queuekit.simulation.errors import SimulationError
 from queuekit.simulation.scenario import Scenario
 
 KEPT = ".queuekit/failures"
 "Where failures are kept, from the folder in which tests are run."
+
+HASH_SEEDS = ("1", "2", "3")
+"Under which a kept failure must pass, too, before it is deleted: a set of two texts has two orders."
+
+REPLAY_S = 60.0
+"Real seconds after which such a replay is given up."
+
+_TERMS = ("limit", "steps", "backend", "check", "once", "invariants", "checkers")
+"Fields of a failure's file that have to be the same before it is deleted, beside its versions."
+
+_TOKEN = re.compile("[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
@@ -59,8 +75,13 @@ class Failure:
     at_s: float = 0.0
     path: Path | None = None
     "The file in which it is kept."
-    importable: bool = True
-    "Whether a command can replay it; the story is a module's own function, and so are its invariants."
+    obstacle: str = ""
+    "Why no command can replay it; empty if one can."
+
+    @property
+    def importable(self) -> bool:
+        """Whether a command can replay it: story, invariants and checkers are found by their names."""
+        return not self.obstacle
 
     def plan(self) -> Plan:
         """What it is lived with."""
@@ -74,23 +95,32 @@ def plan_of(
     return Plan(seed, schedule, anything(faults), tuple(tape or ()))
 
 
-def target_of(function: Callable[..., object]) -> tuple[Path, str, bool]:
-    """File and name of a function, and whether it can be imported by them."""
-    function = inspect.unwrap(function)
-    function = getattr(function, "func", function)  # a partial's
-    name = getattr(function, "__qualname__", type(function).__qualname__)
-    try:
-        file = Path(inspect.getsourcefile(function) or "")
-    except TypeError:
-        file = Path(getattr(inspect.getmodule(function), "__file__", None) or "")
-    return file, name, bool(file.suffix == ".py" and name.isidentifier())
+def obstacle_of(story: Story, terms: Terms) -> str:
+    """Why no command can replay a failure of it; empty if one can."""
+    named: list[tuple[str, object]] = [("story", story)]
+    named += [("invariant", rule) for rule in terms.invariants]
+    named += [("checker", each) for each in _given_checkers(story, terms)]
+    for what, thing in named:
+        target = target_of(thing, story)
+        if not target.importable:
+            return f"its {what} ({target.name}) has no name of its own in a module"
+    return ""
+
+
+def _given_checkers(story: Story, terms: Terms) -> list[object]:
+    """Those that the story does not bring along by itself."""
+    own = checkers_of(story)
+    return [each for each in terms.checkers if not any(each is other for other in own)]
 
 
 def token_of(story: Story, promise: str, seed: int, tape: Sequence[Deviation]) -> str:
-    """Eight hexadecimal digits that stand for a failure."""
+    """Eight hexadecimal digits that stand for a failure, wherever it is kept.
+
+    Stories of one name in two files of one name have two tokens.
+    """
     file, name, _ = target_of(story)
     decisions = [(d.site, d.nth, d.value) for d in tape]
-    text = json.dumps([file.name, name, promise, seed, decisions])
+    text = json.dumps([Path(os.path.relpath(file)).as_posix(), name, promise, seed, decisions])
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
@@ -104,60 +134,165 @@ class Kept:
 
     def __init__(self, folder: Path, story: Story) -> None:
         self._folder = folder
-        self._file, self._name, _ = target_of(story)
+        self._story = story
+        self._target = _place(folder, story)
 
     def all(self) -> list[Scenario]:
-        """Those that there are, in the order of their tokens."""
+        """Those that there are, in the order of their files; scenarios of other kinds are none of them."""
         found = []
         for path in sorted(self._folder.glob("*.toml")):
-            kept = scenario.read(path)
-            file, _, name = kept.target.partition(":")
-            if name == self._name and (path.parent / file).resolve() == self._file.resolve():
+            try:
+                kept = scenario.read(path)
+            except SimulationError:
+                if _TOKEN.fullmatch(path.stem):  # one of ours, spoiled
+                    raise
+                continue  # somebody else's file, of whatever kind
+            if kept.is_failure and _same_target(self._folder, kept.target, self._target):
                 found.append(kept)
         return found
 
     def keep(self, failure: Failure, terms: Terms) -> Failure:
-        """Write it down."""
+        """Write it down.
+
+        Raises:
+            OSError: it could not be written.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{failure.token}.toml"
-        path.write_text(_written(failure, terms, self._target(), self._folder), "utf-8")
+        fields = _fields(self._folder, self._story, terms)
+        path.write_text(_written(failure, self._target, fields), "utf-8")
         return replace(failure, path=path)
 
-    def _target(self) -> str:
-        return f"{_from(self._folder, self._file)}:{self._name}"
+    def forget(self, kept: Scenario, terms: Terms) -> bool:
+        """Delete what does not fail any more; whether it is gone.
 
-    @staticmethod
-    def forget(kept: Scenario) -> None:
-        """It does not fail any more."""
+        It stays if exploration has not written it, or if it was found on other terms or with other
+        versions: then that it does not fail says nothing.
+
+        Raises:
+            NotRepeatable: it fails in a process whose sets have another order.
+        """
+        ours = {
+            "token": kept.path.stem,
+            "versions": scenario.current_versions(),
+            **dict.fromkeys(_TERMS),
+            **_fields(self._folder, self._story, terms),
+        }
+        if any(kept.exploring.get(name) != value for name, value in ours.items()):
+            return False
+        if not obstacle_of(self._story, terms):
+            _fails_nowhere(kept.path)
         kept.path.unlink(missing_ok=True)
+        return True
 
 
-def _from(folder: Path, file: Path) -> str:
-    return os.path.relpath(file.resolve(), folder.resolve())
+def keep(kept: Kept | None, failure: Failure, terms: Terms) -> tuple[Failure, str]:
+    """Keep a failure if there is where to; and how it is replayed, in words."""
+    if kept is None:
+        return failure, "run this test again, which looks for it anew (it was not kept: kept=None)"
+    try:
+        failure = kept.keep(failure, terms)
+    except OSError as error:  # what was found counts more than that it can be kept
+        return (
+            failure,
+            f"run this test again, which looks for it anew (it could not be kept: {error})",
+        )
+    if failure.obstacle:
+        return failure, (
+            "run this test again, in which the kept failure comes first\n"
+            f"  (no command can: {failure.obstacle})"
+        )
+    assert failure.path is not None
+    which = failure.token if failure.path.parent == Path(KEPT) else str(failure.path)
+    command = f"python -m queuekit replay {shlex.quote(which)}"
+    if terms.backend not in ("fakeredis", "server", "both"):
+        command += (
+            "\n  (with --backend and the address that was explored, if it does not fail without)"
+        )
+    return failure, command
 
 
-def _written(failure: Failure, terms: Terms, target: str, folder: Path) -> str:
+def _fails_nowhere(path: Path) -> None:
+    """Replay a failure in processes whose sets have other orders.
+
+    Raises:
+        NotRepeatable: it fails in one of them.
+    """
+    for hash_seed in HASH_SEEDS:
+        seen = {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        try:
+            done = subprocess.run(  # noqa: S603 (this Python, and a file of our own)
+                [sys.executable, "-m", "queuekit", "replay", str(path)],
+                env={**os.environ, **seen},
+                capture_output=True,
+                timeout=REPLAY_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            continue  # whoever cannot be asked says nothing against it
+        if done.returncode == 0:
+            raise NotRepeatable(
+                f"the failure that is kept in {path} does not fail here, and fails in a process with"
+                f" PYTHONHASHSEED={hash_seed}.\n"
+                "  Something in the story, or in what it runs, follows the order of a set of texts, which is"
+                " another one in each process. Sort it.\n"
+                f"  PYTHONHASHSEED={hash_seed} python -m queuekit replay {shlex.quote(str(path))}"
+            )
+
+
+def _same_target(folder: Path, one: str, other: str) -> bool:
+    (file, _, name), (other_file, _, other_name) = one.partition(":"), other.partition(":")
+    return name == other_name and (folder / file).resolve() == (folder / other_file).resolve()
+
+
+def _place(folder: Path, thing: object, beside: object = None) -> str:
+    file, name, _ = target_of(thing, beside)
+    return f"{os.path.relpath(file, folder.resolve())}:{name}"
+
+
+def _fields(folder: Path, story: Story, terms: Terms) -> dict[str, Any]:
+    """What a failure was lived with, beside its plan, as its file has it."""
+    fields: dict[str, Any] = {"limit": float(terms.limit), "steps": terms.steps}
+    if terms.backend in ("server", "both"):  # an address may have a password in it
+        fields["backend"] = terms.backend
+    if not terms.check:
+        fields["check"] = False
+    lists = {
+        "once": list(terms.once),
+        "invariants": [_place(folder, rule, story) for rule in terms.invariants],
+        "checkers": [_place(folder, each, story) for each in _given_checkers(story, terms)],
+    }
+    return {**fields, **{name: value for name, value in lists.items() if value}}
+
+
+def _written(failure: Failure, target: str, fields: Mapping[str, Any]) -> str:
     lines = [
         f"version = {scenario.VERSION}",
         f"scenario = {_quoted(target)}",
         f"seed = {failure.seed}",
+        f"token = {_quoted(failure.token)}",
         f"schedule = {_quoted(failure.schedule)}",
-        f"faults = [{', '.join(map(_quoted, failure.faults))}]",
-        f"limit = {terms.limit!r}",
-        f"steps = {terms.steps}",
+        f"faults = {_toml(list(failure.faults))}",
+        *(f"{name} = {_toml(value)}" for name, value in fields.items()),
     ]
-    if terms.once:
-        lines.append(f"once = [{', '.join(map(_quoted, terms.once))}]")
-    if terms.invariants:
-        named = [target_of(rule) for rule in terms.invariants]
-        words = ", ".join(_quoted(f"{_from(folder, file)}:{name}") for file, name, _ in named)
-        lines.append(f"invariants = [{words}]")
     lines += ["", "[expect]", f"promise = {_quoted(failure.promise)}", f"at = {failure.at_s!r}"]
     lines.append(f"what = {_quoted(failure.what)}")
+    lines += ["", "[versions]"]
+    lines += [
+        f"{name} = {_quoted(version)}" for name, version in scenario.current_versions().items()
+    ]
     for d in failure.tape:
         lines += ["", "[[choices]]", f"site = {_quoted(d.site)}"]
         lines += [f"nth = {d.nth}", f"value = {d.value}"]
     return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_quoted, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return _quoted(value) if isinstance(value, str) else repr(value)
 
 
 def _quoted(text: str) -> str:
@@ -192,8 +327,13 @@ class Replayed:
         return self.run.broken is not None and self.run.broken.promise == self.expected
 
 
-def replay(kept: Scenario, *, backend: str = "fakeredis", flush: bool = False) -> Replayed:
+def replay(kept: Scenario, *, backend: str | None = None, flush: bool = False) -> Replayed:
     """Live through a failure's file.
+
+    Args:
+        kept: what was read of it.
+        backend: as for a `Simulation` (default: the one that found it, if that needs no address).
+        flush: as for a `Simulation`.
 
     Raises:
         SimulationError: its story, or an invariant of it, cannot be imported; the message says how
@@ -202,13 +342,14 @@ def replay(kept: Scenario, *, backend: str = "fakeredis", flush: bool = False) -
     options: dict[str, Any] = dict(kept.exploring)
     story = _loaded(kept, kept.target)
     terms = Terms(
-        backend=backend,
+        backend=backend or options.get("backend", "fakeredis"),
         flush=flush,
+        check=options.get("check", True) is not False,
         limit=float(options.get("limit", Terms.limit)),
         steps=int(options.get("steps", Terms.steps)),
         once=tuple(options.get("once", ())),
         invariants=tuple(_loaded(kept, target) for target in options.get("invariants", ())),
-        checkers=checkers_of(story),
+        checkers=checkers_of(story, [_loaded(kept, each) for each in options.get("checkers", ())]),
     )
     with silent():
         run = relive(kept, story, terms, tell=True)
@@ -219,10 +360,11 @@ def _loaded(kept: Scenario, target: str) -> Any:
     file, _, name = target.partition(":")
     if not name.isidentifier():
         raise NoSuchFailure(
-            f"{kept.path}: {name!r} of {file} is not a function of the module itself, so no command can"
+            f"{kept.path}: {name!r} of {file} has no name of its own in that module, so no command can"
             " call it.\n"
-            f"  Run its test again: explore() replays what was kept first.  pytest {file}\n"
-            "  A story at the top of its module can be replayed by a command."
+            "  Run its test again: explore() replays what was kept first.\n"
+            "  What is defined at the top of a module can be replayed by a command: the story, and what is"
+            " given as invariants= and checkers= (or story.checkers = (...), which the story brings along)."
         )
     return replace(kept, target=target).load()
 

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import linecache
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,32 +24,45 @@ LIBRARIES = tuple(
 )
 "Folders whose lines tell nobody what went wrong."
 
+SHOWN_OTHERS = 3
+"Of more than these, only their number is told."
+
 
 @dataclass(slots=True)
 class Overtaking:
-    """One actor went on, although another had been ready for longer."""
+    """One actor went on, or several did, although another had been ready for longer."""
 
     actor: str
-    "A task's name, or a direction and connection of the network."
+    "The first of them: a task's name, or a direction and connection of the network."
     at: str
     "Where it stood before that: `file:line  source`, or a command."
     ahead_of: str
     stood_at: str
     steps: int = 1
     "So many, one after another."
+    others: list[str] = field(default_factory=list)
+    "Who else, in the order in which they came."
 
     def __str__(self) -> str:
         took = "went on" if self.steps == 1 else f"took {self.steps} steps"
-        first, other = (name.rpartition("<locals>.")[2] for name in (self.actor, self.ahead_of))
+        first, other = _short(self.actor), _short(self.ahead_of)
+        if len(self.others) > SHOWN_OTHERS:
+            first += f" and {len(self.others)} others"
+        elif self.others:
+            first += f" and {', '.join(map(_short, self.others))}"
         return f"{first} {took}\n      {self.at}\n    ahead of {other}\n      {self.stood_at}"
 
 
+def _short(name: str) -> str:
+    return name.rpartition("<locals>.")[2]
+
+
 class Overtakings(list[Overtaking]):
-    """Those of a loop from now on; steps of one actor ahead of another are one entry."""
+    """Those of a loop from now on; steps ahead of one who stays where he is are one entry."""
 
     def __init__(self, loop: turn.TurningLoop) -> None:
         super().__init__()
-        self._latest: tuple[str, str, str] | None = None
+        self._latest: tuple[str, str] | None = None
         if loop.pool is not None:
             loop.pool.on_overtaking = self._overtaken
 
@@ -57,10 +70,13 @@ class Overtakings(list[Overtaking]):
         first, taken = steps[0], steps[-1]
         actor, other = actor_of(taken) or "?", actor_of(first) or "?"
         stood_at = place(first)
-        if self and self._latest == (actor, other, stood_at):
-            self[-1].steps += 1
+        if self and self._latest == (other, stood_at):
+            latest = self[-1]
+            latest.steps += 1
+            if actor != latest.actor and actor not in latest.others:
+                latest.others.append(actor)
             return
-        self._latest = (actor, other, stood_at)
+        self._latest = (other, stood_at)
         self.append(Overtaking(actor, place(taken), other, stood_at))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
+from queuekit.exploration.failures import in_words
 from queuekit.exploration.living import Run
 from queuekit.simulation import backends
 from queuekit.simulation.errors import SimulationError
@@ -26,8 +27,8 @@ def search(
     runs: int | None,
     until: float | None,
     jobs: int,
-) -> int | None:
-    """The number of the first run that fails; what the others have seen is added to `result`.
+) -> tuple[int, str] | None:
+    """The number of the first run that fails, and what it broke; what was seen is added to `result`.
 
     Process k lives through the runs k, k + jobs, ... in their order, and stops at its first failure, or
     where it is past a failure of another one. So every run before the one that is given back was lived.
@@ -45,6 +46,7 @@ def search(
         process.start()
         sender.close()
         seen.append((process, receiver))
+    broken: dict[int, str] = {}
     for process, receiver in seen:
         try:
             told = receiver.recv()
@@ -56,11 +58,12 @@ def search(
                 f"a process that explored has died (exit code {process.exitcode}).\n"
                 "  A story must not end its process; jobs=1 shows where it does."
             )
-        part, error = told
+        part, error, failed = told
         if error:
             raise SimulationError(f"a run could not be lived:\n{error}\n  jobs=1 shows more.")
         result.add(part)
-    return None if lowest.value == _NONE else int(lowest.value)
+        broken.update(failed)
+    return min(broken.items(), default=None)
 
 
 def _live_on(
@@ -75,12 +78,14 @@ def _live_on(
 ) -> None:
     backends.forget_private_servers()
     error = ""
+    failed: dict[int, str] = {}
     number = first
     try:
         while (runs is None or number < runs) and number < lowest.value:
             run = live(number)
             part.take(run)
             if run.broken:
+                failed[number] = in_words(run.broken)
                 with lowest.get_lock():
                     lowest.value = min(lowest.value, number)
                 break
@@ -91,5 +96,5 @@ def _live_on(
         error = f"{type(raised).__name__}: {raised}"
     finally:
         backends.close_private_servers()
-    sender.send((part, error))
+    sender.send((part, error, failed))
     sender.close()

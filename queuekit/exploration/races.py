@@ -17,13 +17,14 @@ from typing import Any, TypedDict, Unpack
 from queuekit.exploration.exhaustive import Lived, Searched, every_schedule
 from queuekit.exploration.guard import Sink, twice
 from queuekit.exploration.overtaking import LIBRARIES, Overtaking, Overtakings, line_of
-from queuekit.exploration.shrink import SHRINK_RUNS, shrink
+from queuekit.exploration.shrink import SHRINK_RUNS
+from queuekit.exploration.simpler import reduced
 from queuekit.simulation.backends import require_testing_extra
 from queuekit.simulation.chooser import Asked, Chooser, Deviation
 from queuekit.simulation.clock import VirtualClock
 from queuekit.simulation.errors import RefusedInSimulation, SimulationError
 from queuekit.simulation.loop import SimulatedLoop
-from queuekit.simulation.schedule import EXPECTED_CHOICES, schedule_of
+from queuekit.simulation.schedule import EXPECTED_CHOICES, PCT, schedule_of
 from queuekit.simulation.trace import Trace
 
 RACE_RUNS = 1_000
@@ -70,6 +71,8 @@ class Race:
     "Runs that reducing it took."
     minimal: bool
     "Whether the code does not fail in this way without any one of the decisions."
+    found_under: str = "random"
+    "The schedule of the run that found it."
     name: str = "main"
     "Of the function that failed."
 
@@ -80,7 +83,7 @@ class Race:
         if not self.tape:
             return "\n".join([*lines, "  It fails in the order of any loop, without an adversary."])
         lines.append(
-            f"  found in run {self.found_in} ({self.schedule}, seed {self.seed}); its {self.decisions}"
+            f"  found in run {self.found_in} ({self.found_under}, seed {self.seed}); its {self.decisions}"
             f" decisions were reduced to {len(self.tape)} in {self.reduced_in} runs:"
         )
         lines += [f"  {n}. {each}" for n, each in enumerate(self.overtakings, 1)]
@@ -130,6 +133,8 @@ class _Run:
     error: BaseException | None
     tape: list[Deviation]
     asked: list[Asked]
+    choices: int
+    "That PCT had."
     overtakings: list[Overtaking] = field(default_factory=list)
 
 
@@ -278,7 +283,8 @@ class _Lives:
             steps_per_instant=self._steps_per_instant,
         )
         loop.set_exception_handler(lambda *_: None)  # what is awaited is told
-        loop.take_steps_by(schedule_of(order.schedule, chooser, expected_choices=order.expected))
+        schedule = schedule_of(order.schedule, chooser, expected_choices=order.expected)
+        loop.take_steps_by(schedule)
         overtakings = Overtakings(loop) if watched else []
         error: BaseException | None = None
         with contextlib.closing(loop), entropy.seeded(0):
@@ -291,24 +297,29 @@ class _Lives:
             tape = list(chooser.tape)
             loop.trace = Trace(keeps=False)  # how it is taken down is not part of it
             _take_down(loop)
-        return _Run(error, tape, chooser.asked, list(overtakings))
+        choices = schedule.choices if isinstance(schedule, PCT) else 0
+        return _Run(error, tape, chooser.asked, choices, list(overtakings))
 
     def told(self, order: _Order, found: _Run, found_in: int, reduce_runs: int) -> Race:
         """A failure, reduced and told."""
         assert found.error is not None
         kind = _identity(found.error)
 
-        def fails(tape: list[Deviation]) -> list[Deviation] | None:
-            lived = self.live(_Order(order.schedule, tape=tape))
+        def fails(schedule: str, tape: list[Deviation]) -> list[Deviation] | None:
+            lived = self.live(_Order(schedule, tape=tape))
             same = lived.error is not None and _identity(lived.error) == kind
             return lived.tape if same else None
 
-        shrunk = shrink(found.tape, fails, runs=reduce_runs)
-        last = self.live(_Order(order.schedule, tape=shrunk.tape), watched=True)
+        def look(tape: list[Deviation]) -> tuple[list[Asked], int]:
+            lived = self.live(_Order("pct", tape=tape))
+            return lived.asked, lived.choices
+
+        shrunk = reduced(order.schedule, found.tape, fails, look, runs=reduce_runs)
+        last = self.live(_Order(shrunk.schedule, tape=shrunk.tape), watched=True)
         assert last.error is not None
         return Race(
             error=last.error,
-            schedule=order.schedule,
+            schedule=shrunk.schedule,
             tape=shrunk.tape,
             overtakings=last.overtakings,
             found_in=found_in,
@@ -316,6 +327,7 @@ class _Lives:
             decisions=len(found.tape),
             reduced_in=shrunk.runs,
             minimal=shrunk.minimal,
+            found_under=order.schedule,
             name=self.name,
         )
 

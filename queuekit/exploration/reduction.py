@@ -5,15 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from queuekit.exploration.failures import Failure, plan_of, target_of, token_of
+from queuekit.exploration.failures import Failure, obstacle_of, plan_of, token_of
 from queuekit.exploration.living import Run, Story, Terms, run_once
-from queuekit.exploration.shrink import SHRINK_RUNS, shrink
-from queuekit.simulation.chooser import Deviation
+from queuekit.exploration.simpler import reduced, without_scheduling
+from queuekit.simulation.chooser import Asked, Deviation
 
 SHRINK_S = 30.0
 "Real seconds that a reduction may take."
-
-_SCHEDULING = ("schedule", "pct.priority", "pct.change")
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class Reduced:
     runs: int
     "That it took."
 
-    def failure(self, story: Story, kinds: tuple[str, ...]) -> Failure:
+    def failure(self, story: Story, terms: Terms, kinds: tuple[str, ...]) -> Failure:
         """To be kept, of a run that could meet these kinds of misfortune."""
         broken = self.run.broken
         assert broken is not None
@@ -42,7 +40,7 @@ class Reduced:
             schedule=self.schedule,
             faults=tuple(kind for kind in kinds if kind in struck),
             at_s=broken.at_s,
-            importable=target_of(story)[2],
+            obstacle=obstacle_of(story, terms),
         )
 
 
@@ -56,25 +54,27 @@ def reduce(story: Story, failed: Run, terms: Terms) -> Reduced:
     promise, plan = failed.broken.promise, failed.plan
     kinds = tuple(plan.profile.rates)
     until = time.monotonic() + SHRINK_S
-    failing: set[tuple[Deviation, ...]] = {tuple(failed.tape)}
+    failing: set[tuple[str, tuple[Deviation, ...]]] = {(plan.schedule, tuple(failed.tape))}
 
-    def fails(tape: list[Deviation]) -> list[Deviation] | None:
-        if time.monotonic() > until and tuple(tape) not in failing:
+    def fails(schedule: str, tape: list[Deviation]) -> list[Deviation] | None:
+        if time.monotonic() > until and (schedule, tuple(tape)) not in failing:
             return None  # no time for another one; what is known to fail is still confirmed
         run = run_once(story, plan_of(plan.seed, schedule, kinds, tape), terms, trace=False)
         if run.broken is None or run.broken.promise != promise:
             return None
-        failing.add(tuple(run.tape))
+        failing.add((schedule, tuple(run.tape)))
         return run.tape
 
-    schedule = plan.schedule
-    shrunk = shrink(failed.tape, fails, runs=SHRINK_RUNS)
-    tape, runs = tuple(shrunk.tape), shrunk.runs
-    if schedule != "fifo" and not any(d.site.partition(":")[0] in _SCHEDULING for d in tape):
+    def look(tape: list[Deviation]) -> tuple[list[Asked], int]:
+        run = run_once(story, plan_of(plan.seed, "pct", kinds, tape), terms, ask=True)
+        return run.asked, run.choices
+
+    found = reduced(plan.schedule, failed.tape, fails, look)
+    schedule, tape, runs = found.schedule, tuple(found.tape), found.runs
+    if schedule != "fifo" and len(without_scheduling(tape)) == len(tape):
         # Without a deviation of the schedule that is first in first out, which is told more simply.
-        schedule = "fifo"
         runs += 1
-        if fails(list(tape)) is None:
-            schedule = plan.schedule
+        if fails("fifo", list(tape)) is not None:
+            schedule = "fifo"
     run = run_once(story, plan_of(plan.seed, schedule, kinds, tape), terms, tell=True)
     return Reduced(run, schedule, tape, runs + 1)

@@ -6,6 +6,7 @@ failed in the end exactly as what it was given.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -102,6 +103,7 @@ class _Reduction:
 
     def _reduce(self) -> None:
         self._try([])
+        self._without_kinds()
         while self._best:
             before = self._best
             self._delete()
@@ -125,6 +127,13 @@ class _Reduction:
         # What the run took may be less than it was offered; more, only if the run is not its tape's.
         self._best = list(taken) if _size(taken) <= _size(tape) else tape
         return True
+
+    def _without_kinds(self) -> None:
+        """All decisions of one kind at once: most failures of a queue need no order of steps, or no fault."""
+        for kind, _ in Counter(_kind(d.site) for d in self._best).most_common():
+            rest = [d for d in self._best if _kind(d.site) != kind]
+            if rest:  # none at all was tried
+                self._try(rest)
 
     def _delete(self) -> None:
         """Halves, then less and less, from the end: what comes before a decision does not depend on it."""

@@ -15,6 +15,8 @@ from queuekit.simulation.blocking import holds_loop, loop_here, wait
 from queuekit.simulation.errors import RefusedInSimulation, SimulationError, ThreadEnded
 from queuekit.simulation.loop import SimulatedLoop
 from queuekit.simulation.process import PROCESS, Process, is_dead
+from queuekit.simulation.scope import STATE
+from queuekit.simulation.threads import Wait
 from queuekit.simulation.wire import Wire
 
 BY_DESCRIPTOR: WeakValueDictionary[int, ClientEnd] = WeakValueDictionary()
@@ -203,7 +205,8 @@ class ClientEnd(asyncio.Protocol):
             return
         if holds_loop():
             raise ThreadEnded  # a step cannot be left where it stands; its `finally` reach nobody
-        wait(self.arrival())  # no step of a dead process is taken, so this one is the last
+        assert STATE.baton is not None
+        STATE.baton.wait_for(Wait())  # what never comes
 
     def _why_closed(self) -> Exception | None:
         assert self._wire is not None

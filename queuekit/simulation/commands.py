@@ -311,6 +311,15 @@ class CommandRunner(AsyncFakeSocket):
             return result
         return self._convert_redis_result(lua_runtime, result)
 
+    def _lua_redis_pcall(
+        self, lua_runtime: Any, expected_globals: set[Any], op: bytes, *args: Any
+    ) -> Any:
+        """As fakeredis's, but the error is bytes: of a `str` Lua now and then made another error."""
+        try:
+            return self._lua_redis_call(lua_runtime, expected_globals, op, *args)
+        except SimpleError as error:
+            return lua_runtime.table_from({b"err": error.value.encode()})
+
     def _convert_lua_result(self, result: Any, nested: bool = True) -> Any:
         if type(result) is bytes or type(result) is int:
             return result

@@ -17,6 +17,7 @@ from queuekit.simulation.errors import SimulationError
 from queuekit.simulation.observe import Hold, Moment
 from queuekit.simulation.process import PROCESS, Process, is_dead
 from queuekit.simulation.scope import STATE
+from queuekit.simulation.threads import Wait
 
 if TYPE_CHECKING:
     from queuekit.job import Job
@@ -201,10 +202,11 @@ class _Passing:
         self._hold = loop.show_moment(moment)
         baton = STATE.baton
         if baton is not None and is_dead(PROCESS.get()):
-            baton.give_back()  # nobody gives it back to the dead
+            baton.wait_for(Wait())  # what never comes
         elif baton is not None and self._hold is not None:
-            self._hold.catch(lambda: _soon(loop, baton.resume))
-            baton.give_back()
+            wait = Wait()
+            self._hold.catch(lambda: _soon(loop, partial(baton.end_wait, wait)))
+            baton.wait_for(wait)
 
     def __await__(self) -> Generator[Any, None, None]:
         if STATE.baton is None and self._hold is not None and not self._hold.released:

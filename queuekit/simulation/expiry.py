@@ -12,23 +12,20 @@ import heapq
 from collections.abc import Callable
 from typing import Any
 
-from queuekit.store.scripts import CLOCK_MARK
+from queuekit.simulation import rewritten_scripts
+from queuekit.simulation.resp import Error, Frame
+from queuekit.simulation.rewritten_scripts import Reader, RewrittenScripts
 
 BEYOND_MS = 1000 * 366 * 86_400_000
 "Added to each end that a real server is told: a thousand years."
-
-EXPIRY_WORDS = (b"EXPIRE", b"SETEX", b"'EX'", b"'PX'", b'"EX"', b'"PX"', b"GETEX")
-"In a script's text: it would set an expiry on the real server."
 
 _UNITS = {b"EX": (1000, False), b"PX": (1, False), b"EXAT": (1000, True), b"PXAT": (1, True)}
 _EXPIRE = {b"EXPIRE": b"EX", b"PEXPIRE": b"PX", b"EXPIREAT": b"EXAT", b"PEXPIREAT": b"PXAT"}
 _SETEX = {b"SETEX": b"EX", b"PSETEX": b"PX"}
 _ASKING = frozenset({b"TTL", b"PTTL", b"EXPIRETIME", b"PEXPIRETIME"})
+_SCRIPTING = frozenset({b"EVAL", b"EVALSHA", b"EVAL_RO", b"EVALSHA_RO", b"SCRIPT"})
 _REFUSED = frozenset({b"RESTORE", b"HEXPIRE", b"HPEXPIRE", b"HEXPIREAT", b"HPEXPIREAT", b"HSETEX",
                       b"HGETEX", b"MIGRATE"})  # fmt: skip
-
-Reader = Callable[[Any], Any]
-"What a reply says to the client; it is told every reply, and may note what came of its command."
 
 Place = tuple[int, bytes]
 "A database and a key."
@@ -37,11 +34,15 @@ Place = tuple[int, bytes]
 class Expiry:
     """When keys end, in virtual milliseconds since the epoch."""
 
-    def __init__(self, now_ms: Callable[[], int]) -> None:
-        self._now_ms = now_ms
+    def __init__(self, now_us: Callable[[], int]) -> None:
+        self._now_us = now_us
         self._ends: dict[Place, int] = {}
         self._order: list[tuple[int, Place]] = []
         "A heap of all ends ever noted; one that was changed since is passed over."
+        self._scripts = RewrittenScripts()
+
+    def _now_ms(self) -> int:
+        return self._now_us() // 1000
 
     def due(self) -> list[Place]:
         """Keys whose time is over, if they still have an end; each is told once."""
@@ -82,6 +83,10 @@ class Expiry:
                 return self._ask(command, database, name)
             if name in (b"RENAME", b"RENAMENX", b"COPY"):
                 return command, self._inherit((database, command[1]), (database, command[2]))
+            if name == b"TIME" and len(command) == 1:
+                return command, self._tell_time
+            if name in _SCRIPTING:
+                return self._script(command, database)
         except (ValueError, IndexError):
             pass
         return command, None
@@ -98,20 +103,37 @@ class Expiry:
         heapq.heappush(self._order, (end, place))
 
     def _noting(self, place: Place, end: int, done: Callable[[Any], bool] = bool) -> Reader:
-        def read(reply: Any) -> Any:
-            if not isinstance(reply, Exception) and done(reply):
+        def read(frame: Frame) -> Frame:
+            reply = frame[1]
+            if not isinstance(reply, Error) and done(reply):
                 self._note(place, end)
-            return reply
+            return frame
 
         return read
 
     def _inherit(self, source: Place, target: Place) -> Reader:
-        def read(reply: Any) -> Any:
-            if reply and not isinstance(reply, Exception) and source in self._ends:
+        def read(frame: Frame) -> Frame:
+            reply = frame[1]
+            if reply and not isinstance(reply, Error) and source in self._ends:
                 self._note(target, self._ends[source])
-            return reply
+            return frame
 
         return read
+
+    def _tell_time(self, frame: Frame) -> Frame:
+        """The server's clock is not the test's."""
+        del frame
+        told = [b"%d" % part for part in divmod(self._now_us(), 1_000_000)]
+        raw = b"*2\r\n" + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in told)
+        return raw, told
+
+    def _script(self, command: list[bytes], database: int) -> tuple[list[bytes], Reader | None]:
+        ends = {key: end for (number, key), end in self._ends.items() if number == database}
+
+        def note(key: bytes, end: int) -> None:
+            self._note((database, key), end)
+
+        return self._scripts.rewrite(command, ends, self._now_us(), note) or (command, None)
 
     def _set(self, command: list[bytes], database: int) -> tuple[list[bytes], Reader | None]:
         words = [word.upper() for word in command]
@@ -166,16 +188,21 @@ class Expiry:
     ) -> tuple[list[bytes], Reader | None]:
         _, key = command
 
-        def read(reply: Any) -> Any:
+        def read(frame: Frame) -> Frame:
+            reply = frame[1]
             if not isinstance(reply, int) or reply < 0:
-                return reply
+                return frame
             end = self._ends.get((database, key))
-            if end is None:  # a script gave it the end of another key
-                return -1
+            if end is None:  # a script of ours gave it the end of another key
+                return _number(-1)
             value = end if name.endswith(b"EXPIRETIME") else end - self._now_ms()
-            return value if name.startswith(b"P") else (value + 500) // 1000
+            return _number(value if name.startswith(b"P") else (value + 500) // 1000)
 
         return [b"PTTL", key], read
+
+
+def _number(value: int) -> Frame:
+    return b":%d\r\n" % value, value
 
 
 def refusal(command: list[bytes]) -> str | None:
@@ -183,20 +210,4 @@ def refusal(command: list[bytes]) -> str | None:
     name = command[0].upper()
     if name in _REFUSED:
         return f"{name.decode()} sets an expiry that the simulation cannot keep on a real server"
-    if name in (b"EVAL", b"EVAL_RO") and len(command) > 1:
-        return _script_refusal(command[1])
-    if name == b"SCRIPT" and len(command) > 2 and command[1].upper() == b"LOAD":
-        return _script_refusal(command[2])
-    return None
-
-
-def _script_refusal(source: bytes) -> str | None:
-    if CLOCK_MARK.encode() in source.split(b"\n", 2)[:2]:
-        return None
-    found = next((word for word in EXPIRY_WORDS if word in source.upper()), None)
-    if found is None:
-        return None
-    first = source.strip().split(b"\n")[0].decode("utf-8", "replace")[:60]
-    return (
-        f"the script {first!r} uses {found.decode()}, and a real server's clock is not the test's"
-    )
+    return rewritten_scripts.refusal(command)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from queuekit.simulation import diagnosis
@@ -46,8 +47,10 @@ class Invariants:
             )
         if not self._rules:
             self._simulation.loop.at_instants_end.append(self._instant_ends)
-        takes = bool(inspect.signature(rule).parameters)
-        self._rules.append((name or str(getattr(rule, "__name__", repr(rule))), rule, takes))
+        # What has a default keeps it: `lambda most=n: ...` is how a loop gives each rule its own number.
+        parameters = inspect.signature(rule).parameters.values()
+        takes = any(each.default is each.empty for each in parameters)
+        self._rules.append((name or _name_of(rule), rule, takes))
 
     def _instant_ends(self, next_ns: int) -> None:
         self.check()
@@ -81,6 +84,13 @@ class Invariants:
             "It must hold whenever all of a moment is done, before time moves on.\n"
             "What happened last:\n" + ("\n".join(lines) or "  (nothing)") + f"\nin {simulation!r}"
         )
+
+
+def _name_of(rule: Rule) -> str:
+    """The same in each process, since a failure is known by it."""
+    while isinstance(rule, partial):
+        rule = rule.func
+    return str(getattr(rule, "__name__", type(rule).__name__))
 
 
 def _driven(simulation: Simulation, coroutine: Coroutine[Any, Any, object]) -> object:

@@ -24,6 +24,7 @@ from queuekit.simulation.turn import STEPS_PER_INSTANT, TurningLoop
 
 if TYPE_CHECKING:
     from queuekit.environment import Environment
+    from queuekit.simulation.programs import Program
     from queuekit.simulation.wire import Network
 
 T = TypeVar("T")
@@ -78,6 +79,8 @@ class SimulatedLoop(TurningLoop):
     def begin_world(self, clock: VirtualClock, *, trace: Trace, chooser: Chooser) -> None:
         super().begin_world(clock, trace=trace, chooser=chooser)
         self.unseen.clear()
+        self.program: Program | None = None
+        "The sync code that belongs to no process, as far as it uses signals."
         self._named = 0
 
     # -- what asyncio asks of a loop

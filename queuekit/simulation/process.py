@@ -23,6 +23,7 @@ from queuekit.simulation.scope import OWN_CLOCK
 
 if TYPE_CHECKING:
     from queuekit.simulation.loop import SimulatedLoop
+    from queuekit.simulation.programs import Program
     from queuekit.simulation.seams import Lane
     from queuekit.simulation.timers import Timer
     from queuekit.simulation.wire import Wire
@@ -67,6 +68,8 @@ class Process:
         "The lanes in which something waits for the network."
         self.clock = OwnClock(loop.clock)
         self.signal_handlers: Handlers = {}
+        self.program: Program | None = None
+        "Its sync code, as far as that uses signals."
         self.at_death: list[Callable[[], None]] = []
         self.loop = loop
         self._context = copy_context()

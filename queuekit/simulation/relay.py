@@ -22,7 +22,7 @@ from typing import Any
 
 from queuekit.simulation.contents import READER
 from queuekit.simulation.errors import SimulationError
-from queuekit.simulation.expiry import Expiry, Reader
+from queuekit.simulation.expiry import Expiry
 from queuekit.simulation.expiry import refusal as expiry_refusal
 from queuekit.simulation.link import REAL_LIMIT_S, Link, open_socket, real_network
 from queuekit.simulation.resp import (
@@ -34,6 +34,7 @@ from queuekit.simulation.resp import (
     is_push,
     items,
 )
+from queuekit.simulation.rewritten_scripts import Reader
 from queuekit.simulation.scope import current_clock
 from queuekit.simulation.wire import HANDSHAKES, Scripts, Wire
 from queuekit.store.scripts import Script
@@ -305,7 +306,7 @@ class RelayNetwork:
         self.control = Link(address, database)
         self.wires: list[Wire] = []
         self.numbers: Iterator[int] = itertools.count(1)
-        self.expiry = Expiry(_now_ms)
+        self.expiry = Expiry(_now_us)
         self.only_ours = not owns_server
         "Whether the server has databases that are somebody else's."
         self._loop = loop
@@ -473,10 +474,10 @@ class RelayNetwork:
         self.control.close()
 
 
-def _now_ms() -> int:
+def _now_us() -> int:
     clock = current_clock()
     assert clock is not None, "a relay works inside its simulation only"
-    return clock.time_ns() // 1_000_000
+    return clock.time_ns() // 1_000
 
 
 def _seconds(command: list[bytes]) -> float | None:
@@ -489,8 +490,4 @@ def _seconds(command: list[bytes]) -> float | None:
 
 
 def _read_with(frame: Frame, read: Reader | None) -> Frame:
-    _, value = frame
-    changed = value if read is None else read(value)
-    if changed is value:
-        return frame
-    return b":%d\r\n" % changed, changed  # the only replies that are changed are of TTL's family
+    return frame if read is None else read(frame)

@@ -23,7 +23,9 @@ One that exploration has written says besides what the run differs in and what i
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import inspect
 import sys
 import tomllib
 from collections.abc import Callable, Coroutine, Mapping
@@ -46,8 +48,34 @@ PACKAGES = ("redis", "fakeredis", "freezegun", "croniter")
 "Whose versions decide about a trace, beside Python's minor."
 
 WORLD_OPTIONS = ("seed", "start", "jitter", "steps_per_instant")
-EXPLORING = ("schedule", "faults", "limit", "steps", "once", "invariants", "expect")
+EXPLORING = (
+    "token", "schedule", "faults", "limit", "steps", "backend", "check", "once", "invariants",
+    "checkers", "expect", "versions",
+)  # fmt: skip
 "Fields of a failure's file."
+
+_importing: list[Path] = []
+"Files that are being imported, the innermost last."
+
+_FIELDS: Mapping[str, tuple[Any, str]] = {
+    "seed": (int, "a whole number"),
+    "jitter": (str, "'upper' or 'full'"),
+    "steps_per_instant": (int, "a whole number"),
+    "schedule": (str, "a schedule's name"),
+    "faults": (list, "a list of kinds"),
+    "limit": ((int, float), "a number of seconds"),
+    "steps": (int, "a whole number"),
+    "backend": (str, "'fakeredis', 'server' or 'both'"),
+    "check": (bool, "true or false"),
+    "once": (list, "a list of names"),
+    "invariants": (list, 'a list of "file.py:function"'),
+    "checkers": (list, 'a list of "file.py:function"'),
+    "expect": (dict, "a table, [expect]"),
+    "versions": (dict, "a table, [versions]"),
+    "choices": (list, "tables, [[choices]]"),
+    "recorded": (list, "tables, [[recorded]]"),
+}
+"What a field's value must be."
 
 Main = Callable[[Simulation], Coroutine[Any, Any, object]]
 
@@ -99,8 +127,12 @@ class Scenario:
             )
         module = _load(path)
         main = getattr(module, name, None)
-        if main is None:
-            raise SimulationError(f"{self.path}: {file} has no function {name!r}.")
+        if not callable(main):
+            found = f"it is {main!r}" if main is not None else "there is no such name"
+            raise SimulationError(
+                f"{self.path}: {file} has no function {name!r}; {found}.\n"
+                "  scenario = names an async function of a simulation, at the top of its file."
+            )
         function: Main = main
         return function
 
@@ -135,6 +167,12 @@ def read(path: Path) -> Scenario:
             f"{path}: there is no field {', '.join(unknown)}.\n"
             f"  Fields are scenario, {', '.join(WORLD_OPTIONS)} and [[recorded]]."
         )
+    for name, (kinds, words) in _FIELDS.items():
+        value = content.get(name)
+        if name in content and (
+            not isinstance(value, kinds) or isinstance(value, bool) is not (kinds is bool)
+        ):
+            raise SimulationError(f"{path}: {name} = {value!r}, and it is {words}.")
     return Scenario(
         path=path,
         target=content["scenario"],
@@ -150,7 +188,7 @@ def _choice(path: Path, entry: Mapping[str, Any]) -> Deviation:
         return Deviation(str(entry["site"]), int(entry["nth"]), int(entry["value"]))
     except (KeyError, TypeError, ValueError) as error:
         raise SimulationError(
-            f"{path}: a [[choices]] table has a site, nth and value; it is {dict(entry)!r}."
+            f"{path}: a [[choices]] table has a site, nth and value; it is {entry!r}."
         ) from error
 
 
@@ -162,7 +200,7 @@ def _recording(path: Path, entry: Mapping[str, Any]) -> Recording:
             trace=entry["trace"],
             checkpoints=tuple(entry["checkpoints"]),
         )
-    except KeyError as error:
+    except (KeyError, TypeError) as error:
         raise SimulationError(
             f"{path}: a [[recorded]] table lacks {error}. Record it anew."
         ) from error
@@ -171,6 +209,13 @@ def _recording(path: Path, entry: Mapping[str, Any]) -> Recording:
 def run(scenario: Scenario, *, backend: str = "fakeredis", flush: bool = False) -> Trace:
     """Live through a scenario; the trace it gives."""
     main = scenario.load()
+    try:
+        inspect.signature(main).bind(None)
+    except TypeError as error:
+        raise SimulationError(
+            f"{scenario.path}: {scenario.target} cannot be called with a simulation alone: {error}.\n"
+            "  async def story(simulation): ..."
+        ) from error
     with Simulation(backend=backend, flush=flush, **scenario.options) as simulation:
         simulation.run(main(simulation))
     return simulation.trace
@@ -232,8 +277,18 @@ class _AsWritten(SourceFileLoader):
         return code
 
 
+def being_imported() -> Path | None:
+    """The scenario's Python file that is being imported right now, if one is."""
+    return _importing[-1] if _importing else None
+
+
 def _load(path: Path) -> Any:
-    """A Python file as a module; files beside it can be imported as parts of its package."""
+    """A Python file as a module; files beside it can be imported as parts of its package.
+
+    It has its own name, unless another module has it already, or Python's library: a story may be in a file
+    called queue.py.
+    """
+    path = path.resolve()
     package = path.parent
     name = path.stem
     while (package / "__init__.py").exists():
@@ -241,13 +296,35 @@ def _load(path: Path) -> Any:
         package = package.parent
     if str(package) not in sys.path:
         sys.path.insert(0, str(package))
-    if name in sys.modules:
-        return sys.modules[name]
+    own = f"{name}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    for known in (name, own):
+        if _is_of(sys.modules.get(known), path):
+            return sys.modules[known]
+    if name in sys.modules or name.partition(".")[0] in sys.stdlib_module_names:
+        name = own
     loader = _AsWritten(name, str(path))
     spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    _importing.append(path)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[name]  # half of it is nobody's
+        if isinstance(error, SimulationError | KeyboardInterrupt):
+            raise
+        raise SimulationError(
+            f"{path} cannot be imported: {type(error).__name__}: {error}\n"
+            "  A scenario names a function of a Python file that can be imported by itself.\n"
+            f"  Where it stops: python {path}"
+        ) from error
+    finally:
+        _importing.pop()
     return module
+
+
+def _is_of(module: Any, path: Path) -> bool:
+    file = getattr(module, "__file__", None)
+    return file is not None and Path(file).resolve() == path

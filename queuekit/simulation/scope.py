@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from queuekit.simulation.clock import OwnClock, VirtualClock
     from queuekit.simulation.loop import SimulatedLoop
     from queuekit.simulation.threads import Baton
+    from queuekit.simulation.wire import Network
 
 
 class _ThreadState(threading.local):
     baton: Baton | None = None
     bypass: bool = False
+    left: tuple[SimulatedLoop, Network | None] | None = None
+    "The world in which the thread was started, if it does not live in it."
 
 
 STATE = _ThreadState()

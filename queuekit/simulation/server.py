@@ -10,7 +10,8 @@ fakeredis as it comes:
 - replies reach clients in one order: first whoever sent the command, then the others by the age of
   their connections;
 - messages are pushes under RESP3, and a subscriber may send any command there;
-- COPY copies, and a blocking pop that takes the last element removes the key;
+- COPY copies, SETEX and PSETEX keep what is below a second, UNSUBSCRIBE always answers, and a blocking pop
+  that takes the last element removes the key;
 - an error keeps its code and stays on one line;
 - INFO answers; a command's signature is read once, and a script compiled once (`commands.py`).
 """
@@ -21,7 +22,7 @@ import asyncio
 import copy
 import functools
 import importlib.metadata
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -349,6 +350,27 @@ class Connection(CommandRunner):
         if done:
             to.value = value
         return done
+
+    def setex(self, key: CommandItem, seconds: int, value: bytes) -> Any:
+        """fakeredis's ends at a whole second of the clock, up to one too early."""
+        reply = super().setex(key, seconds, value)
+        key.expireat = self._db.time + seconds
+        return reply
+
+    def psetex(self, key: CommandItem, ms: int, value: bytes) -> Any:
+        """See `setex`."""
+        reply = super().psetex(key, ms, value)
+        key.expireat = self._db.time + ms / 1000
+        return reply
+
+    def _unsubscribe(
+        self, channels: Iterable[bytes], subscribers: dict[bytes, Any], mtype: bytes
+    ) -> NoResponse:
+        """As Redis: who is subscribed to nothing is told so; fakeredis says nothing at all."""
+        if channels or any(self in subscribed for subscribed in subscribers.values()):
+            return super()._unsubscribe(channels, subscribers, mtype)
+        self.put_response([mtype, None, self._pubsub])
+        return NoResponse()
 
     def _ttl(self, key: CommandItem, scale: float) -> int:
         """As Redis rounds; fakeredis has half a second as 0, and one and a half as 2."""

@@ -16,6 +16,7 @@ import os
 import re
 import socket
 import ssl
+import threading
 from collections.abc import Iterable
 from typing import Any
 from weakref import WeakKeyDictionary, finalize
@@ -23,6 +24,7 @@ from weakref import WeakKeyDictionary, finalize
 from queuekit.simulation.blocking import loop_here
 from queuekit.simulation.client_end import BY_DESCRIPTOR, ClientEnd
 from queuekit.simulation.errors import RefusedInSimulation
+from queuekit.simulation.scope import STATE
 
 _ADDRESSED = (socket.AF_INET, socket.AF_INET6)
 _FAMILIES = (*_ADDRESSED, socket.AF_UNIX)
@@ -117,6 +119,7 @@ _real_wrap_socket = ssl.SSLContext.wrap_socket
 def _connect(self: socket.socket, address: Any) -> None:
     loop = loop_here()
     if loop is None:
+        _keep_strangers_out(address)
         _real_connect(self, address)
         return
     simulatable = self.family in _FAMILIES and self.type == socket.SOCK_STREAM
@@ -144,8 +147,23 @@ def _connect(self: socket.socket, address: Any) -> None:
     finalize(self, end.abandon).atexit = False
 
 
+def _keep_strangers_out(address: Any) -> None:
+    """Refuse a connection of a thread that was started in a simulation, and does not live in it."""
+    if STATE.left is None or STATE.bypass:
+        return
+    loop, network = STATE.left
+    if network is not None and loop.network is network:
+        raise RefusedInSimulation(
+            f"thread {threading.current_thread().name!r} was started by hand in a simulation, lives in real "
+            f"time, and connects to {address!r}.\n"
+            "  Threads that sync tasks start live in the simulation, as those of asyncio.to_thread() do.\n"
+            "  Start it there, instead of on the event loop, in a plain test or by an executor of Python's."
+        )
+
+
 def _connect_ex(self: socket.socket, address: Any) -> int:
     if loop_here() is None:
+        _keep_strangers_out(address)
         return _real_connect_ex(self, address)
     try:
         _connect(self, address)
@@ -189,7 +207,10 @@ def _getaddrinfo(
 ) -> list[Any]:
     """In a simulation a name is its own address: nobody is asked for it, and errors show it."""
     streams = type in (0, socket.SOCK_STREAM)
-    if host is None or not streams or not str(port).isdigit() or loop_here() is None:
+    if host is None or not streams or not str(port).isdigit():
+        return _real_getaddrinfo(host, port, family, type, proto, flags)
+    if loop_here() is None:
+        _keep_strangers_out((host, port))
         return _real_getaddrinfo(host, port, family, type, proto, flags)
     name = host.decode() if isinstance(host, bytes) else host
     if family == socket.AF_INET6:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,16 +26,38 @@ REAL_LIMIT_S = 60.0
 "Of real time: a thread that keeps the baton longer waits for something that cannot happen."
 
 
+_start_thread = threading.Thread.start
+"Python's own: one of ours must not be taken for a thread of the application's."
+
+
+class Wait:
+    """Something that a thread waits for."""
+
+    done = False
+
+
 class Baton:
-    """One thread of a simulated loop."""
+    """A turn of one thread of a simulated loop."""
 
     def __init__(self, loop: SimulatedLoop) -> None:
         self.loop = loop
         self.ended = False
         self.job: Callable[[], None] | None = None
-        self._go = threading.Semaphore(0)
-        self._back = threading.Semaphore(0)
-        threading.Thread(target=self._serve, name="queuekit-baton", daemon=True).start()
+        self.jobs = 0
+        "How many functions it has ended."
+        # Locks, not semaphores of Python's library: those wait in virtual time.
+        self._go, self._back = threading.Lock(), threading.Lock()
+        self._go.acquire()
+        self._back.acquire()
+        self._waits: list[Wait] = []
+        "What it waits for, the innermost last: a signal's handler may wait in the midst of a wait."
+        self._interrupts: deque[Callable[[], object]] = deque()
+
+    # -- on the loop's side
+
+    def serve(self) -> None:
+        """Let a thread of our own run its jobs, one after the other."""
+        _start_thread(threading.Thread(target=self._serve, name="queuekit-baton", daemon=True))
 
     def resume(self) -> None:
         """Called by the loop: let the thread run until it gives the baton back."""
@@ -48,13 +71,20 @@ class Baton:
                 "  Let sync tasks wait by time.sleep() or through ctx['job'].sync, not for locks."
             )
 
-    def give_back(self) -> None:
-        """Called in the thread: let the loop go on, and wait to be resumed."""
-        if not self.ended:
-            self._back.release()
-            self._go.acquire()
-        if self.ended:
-            raise ThreadEnded
+    def end_wait(self, wait: Wait) -> None:
+        """Called by the loop: what the thread waits for has come."""
+        wait.done = True
+        if self._waits and self._waits[-1] is wait:
+            self.resume()
+
+    def interrupt(self, handler: Callable[[], object]) -> None:
+        """Called by the loop: run a function in the thread, in the midst of its wait, as a signal does.
+
+        What it raises ends the wait. A thread that is idle, or ended, is not interrupted.
+        """
+        if self._waits:
+            self._interrupts.append(handler)
+            self.resume()
 
     def end(self) -> None:
         """Called by the loop when its world ends: unwind whatever the thread runs."""
@@ -64,22 +94,51 @@ class Baton:
         self._go.release()
         self._back.acquire(timeout=REAL_LIMIT_S)
 
-    def _serve(self) -> None:
+    # -- in the thread
+
+    def wait_for(self, wait: Wait) -> None:
+        """Let the loop go on until it says that this has come.
+
+        Raises:
+            ThreadEnded: the world ends.
+        """
+        self._waits.append(wait)
+        try:
+            while not wait.done:
+                if not self.ended:
+                    self._back.release()
+                    self._go.acquire()
+                if self.ended:
+                    raise ThreadEnded
+                while self._interrupts:
+                    self._interrupts.popleft()()
+        finally:
+            self._waits.pop()
+
+    def take(self) -> bool:
+        """Wait for the first turn; whether the world still goes on then."""
         STATE.baton = self
-        while True:
-            self._go.acquire()
-            if self.ended:
-                self._back.release()
-                return
+        self._go.acquire()
+        return not self.ended
+
+    def drop(self) -> None:
+        """Hand the last turn back."""
+        self.jobs += 1
+        self._interrupts.clear()
+        self._back.release()
+
+    def _serve(self) -> None:
+        while self.take():
             assert self.job is not None
             try:
                 self.job()
             finally:
                 self.job = None
                 ended = self.ended
-                self._back.release()
+                self.drop()
             if ended:
                 return
+        self.drop()
 
 
 class Batons:
@@ -102,14 +161,14 @@ class Batons:
         if future.cancelled():
             return
         if not self._idle:
-            self._idle.append(Baton(self._loop))
-            self._all.append(self._idle[-1])
+            self._idle.append(self.new())
+            self._idle[-1].serve()
         baton = self._idle.pop()
 
         def job() -> None:
             result, error = None, None
             try:
-                result = context.run(self._ambient, function)
+                result = context.run(self.ambient, function)
             except ThreadEnded:
                 return
             except BaseException as raised:  # handed to whoever awaits the future
@@ -127,7 +186,7 @@ class Batons:
         baton.job = job
         baton.resume()
 
-    def _ambient(self, function: Callable[[], T]) -> T:
+    def ambient(self, function: Callable[[], T]) -> T:
         """A thread has no running loop to ask for its environment; its context must tell."""
         own = self._loop.queuekit_environment
         if own is None:
@@ -135,23 +194,36 @@ class Batons:
         with use(own):
             return function()
 
+    def new(self) -> Baton:
+        """One for a thread that is begun."""
+        self._all.append(Baton(self._loop))
+        return self._all[-1]
+
+    def forget(self, baton: Baton) -> None:
+        """Its thread has ended by itself."""
+        self._all.remove(baton)
+
     def sleep(self, seconds: float) -> None:
         """`time.sleep` in a baton thread: a virtual timer."""
-        baton = _own_baton()
+        baton, wait = _own_baton(), Wait()
         if seconds < 0:
             raise ValueError("sleep length must be non-negative")
-        self._loop.call_later(seconds, baton.resume)
-        baton.give_back()
+        self._loop.call_later(seconds, baton.end_wait, wait)
+        baton.wait_for(wait)
 
     def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop, and let the loop go on until it is done."""
-        baton = _own_baton()
+        baton, wait = _own_baton(), Wait()
         if baton.ended:  # its world is over, and a `finally` would wait once more
             coroutine.close()
             raise ThreadEnded
         task = self._loop.create_task(coroutine, context=copy_context())
-        task.add_done_callback(lambda _: baton.resume())
-        baton.give_back()
+        task.add_done_callback(lambda _: baton.end_wait(wait))
+        try:
+            baton.wait_for(wait)
+        except BaseException:  # the handler of a signal raised: nobody waits for this any more
+            task.cancel()
+            raise
         return task.result()
 
     def close(self) -> None:

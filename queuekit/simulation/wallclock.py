@@ -22,7 +22,7 @@ from typing import Any
 import freezegun
 from freezegun import api, config
 
-from queuekit.simulation import blocking, polling, sockets
+from queuekit.simulation import blocking, polling, programs, sockets, threads_by_hand
 from queuekit.simulation.clock import VirtualClock
 from queuekit.simulation.errors import SimulationError
 from queuekit.simulation.scope import current_clock, current_loop
@@ -179,6 +179,8 @@ def install() -> None:
     _replace_everywhere(blocking.real_sleep, blocking.sleep)
     sockets.install()
     polling.install()
+    programs.install()
+    threads_by_hand.install()
     api._freeze_time.start = _start  # type: ignore[method-assign]
 
 
@@ -217,6 +219,8 @@ def uninstall() -> None:
         setattr(api.FakeDatetime, name, method)
     setattr(api.FakeDate, "today", _original_date_today)  # noqa: B010 (as above)
     _replace_everywhere(blocking.sleep, blocking.real_sleep)
+    threads_by_hand.uninstall()
+    programs.uninstall()
     polling.uninstall()
     sockets.uninstall()
     api._freeze_time.start = _original_start  # type: ignore[method-assign]

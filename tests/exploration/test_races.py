@@ -101,6 +101,39 @@ def test_a_task_held_back_for_long_is_found_by_pct_and_is_two_decisions_at_most(
     assert most.actor.partition("-")[0].endswith("runs")
 
 
+async def lost_update():
+    """Three add one to a number, among others who do nothing; each reads, waits and writes."""
+    total = 0
+
+    async def idle(steps):
+        for _ in range(steps):
+            await asyncio.sleep(0)
+
+    async def add(steps):
+        nonlocal total
+        await idle(steps)
+        seen = total
+        await asyncio.sleep(0)
+        total = seen + 1
+
+    await asyncio.gather(idle(30), add(4), idle(30), add(14), idle(30), idle(25), add(24))
+    assert total == 3, "lost an update"
+
+
+@pytest.mark.parametrize("first_seed", [1, 121, 241])
+def test_a_walk_of_a_hundred_decisions_is_told_as_one_task_held_back(first_seed):
+    race = find_race(lost_update, first_seed=first_seed)
+    assert race.decisions > 2
+    assert len(race.tape) == 1
+    assert race.schedule == "pct"
+    longest = max(race.overtakings, key=lambda each: each.steps)
+    assert longest.steps > 5
+    assert longest.others
+    assert "ahead of add-" in race.story()
+    with pytest.raises(AssertionError, match="lost an update"):
+        replay_race(lost_update, race.tape, schedule=race.schedule)
+
+
 def test_the_story_has_the_lines_of_source():
     story = find_race(oversold).story()
     assert "AssertionError: sold what was not there" in story

@@ -14,6 +14,8 @@ from queuekit.exploration import ExplorationFailed, explore
 from queuekit.exploration.failures import replay
 from queuekit.foreign.saq import SaqQueue
 from queuekit.simulation import Simulation, scenario
+from queuekit.simulation.backends import Embedded, RealServer
+from queuekit.simulation.private_server import find_servers, start_private_server
 from scenarios.saq import workload
 
 # SAQ writes its results by a command that redis-py calls deprecated.
@@ -60,10 +62,11 @@ def test_jobs_of_saq_are_read_as_they_are():
 
 
 @pytest.mark.slow
-def test_a_deploy_without_any_fault_runs_a_finished_job_again():
+def test_a_deploy_without_any_fault_runs_a_finished_job_again(on_each_backend):
     """SAQ's sweeper takes a job for stuck that another worker has taken and not yet marked."""
+    story = workload.workers_start_on_a_full_queue
     with pytest.raises(ExplorationFailed) as caught:
-        explore(workload.workers_start_on_a_full_queue, seeds=1, faults=(), kept=None)
+        explore(story, seeds=1, faults=(), kept=None, backend=on_each_backend["backend"])
     failure = caught.value.failure
     assert failure.promise == "P3"
     assert "makes it queued" in failure.what
@@ -77,6 +80,24 @@ def test_what_was_found_in_saq_is_kept_and_replayed():
     for file in files:
         replayed = replay(scenario.read(file))
         assert replayed.as_recorded, f"{file.name}: {replayed.run.broken}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, _ in find_servers()])
+def test_what_was_found_in_saq_happens_on_each_server_step_by_step(name):
+    """Its sweeper and its scheduler are scripts that set an expiry."""
+    server = start_private_server(dict(find_servers())[name])
+    try:
+        for file in sorted(Path(SCENARIOS).glob("*.toml")):
+            expected, found = (
+                replay(scenario.read(file), backend=backend)
+                for backend in (Embedded(), RealServer(server.address, private=True))
+            )
+            assert found.as_recorded, f"{file.name}: {found.run.broken}"
+            assert (found.run.trace, found.run.lines) == (expected.run.trace, expected.run.lines)
+            assert found.run.story == expected.run.story
+    finally:
+        server.close()
 
 
 async def run(simulation, *statuses):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -156,3 +157,33 @@ def test_an_invariant_must_be_a_function(config):
 
     with pytest.raises(SimulationError, match="an invariant is a function, and True is none"):
         run(config, story)
+
+
+def test_what_has_a_default_keeps_it(config):
+    asked = []
+
+    async def story(simulation):
+        for n in (5, 7):
+            simulation.invariant(lambda most=n: asked.append(most))
+        simulation.invariant(lambda world, most=9: asked.append((world is simulation, most)))
+
+    run(config, story)
+    assert asked[:3] == [5, 7, (True, 9)]
+
+
+def test_a_rule_has_the_same_name_in_each_process(config):
+    def few(simulation, most):
+        return False
+
+    class Rule:
+        def __call__(self, simulation):
+            return False
+
+    for rule, name in ((partial(few, most=3), "few"), (Rule(), "Rule")):
+        with pytest.raises(InvariantBroken) as caught:
+            run(config, lambda simulation, rule=rule: asked_of(simulation, rule))
+        assert caught.value.name == name
+
+
+async def asked_of(simulation, rule):
+    simulation.invariant(rule)

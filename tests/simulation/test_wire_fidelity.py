@@ -303,6 +303,28 @@ async def test_closed_connections_are_forgotten(simulation, client):
     assert simulation.loop.network.wires == []
 
 
+@pytest.mark.parametrize("command", ["UNSUBSCRIBE", "PUNSUBSCRIBE"])
+async def test_who_is_subscribed_to_nothing_is_told_so(client, simulation, command):
+    """The embedded server said nothing, and the next reply was taken for this one's."""
+    told = []
+
+    def look(event):
+        if isinstance(event, Hop) and event.direction == "reply":
+            told.append(event.words)
+
+    pubsub = client().pubsub()
+    await pubsub.subscribe("news")
+    await simulation.run_until_idle()
+    simulation.observe(look)
+    await pubsub.execute_command(command)
+    await pubsub.execute_command(command)
+    await simulation.run_until_idle()
+    left = "0" if command == "UNSUBSCRIBE" else "1"
+    first = f"[{command.lower()} {'news' if left == '0' else 'nil'} {left}]"
+    assert told == [(first,), (f"[{command.lower()} nil {left}]",)]
+    await pubsub.aclose()
+
+
 # -- expiry
 
 
@@ -322,6 +344,19 @@ async def test_the_time_left_is_rounded_to_the_nearest_second(client, left_ms, t
     r = client()
     await r.set("k", 1, px=left_ms)
     assert [await r.pttl("k"), await r.ttl("k")] == [left_ms, ttl]
+
+
+async def test_a_span_in_milliseconds_is_kept_to_the_millisecond(client):
+    """The embedded server ended it at a whole second of the clock."""
+    r = client()
+    await asyncio.sleep(0.3)
+    await r.execute_command("PSETEX", "a", 1500, 1)
+    await r.execute_command("SETEX", "b", 1, 1)
+    assert [await r.pttl("a"), await r.pttl("b")] == [1500, 1000]
+    await asyncio.sleep(0.9)
+    assert await r.exists("a", "b") == 2
+    await asyncio.sleep(0.2)
+    assert await r.exists("a", "b") == 1
 
 
 async def test_a_renamed_key_takes_its_end_along(client):
