@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from queuekit.exploration import parallel, reduction
+from queuekit.exploration import parallel, points, reduction
 from queuekit.exploration.arguments import names, refuse_here
 from queuekit.exploration.errors import ExplorationFailed, NotRepeatable, Vacuous
 from queuekit.exploration.exhaustive import EVERY_RUNS, Lived, Searched, every_schedule, seen
@@ -97,6 +97,8 @@ class Portfolio(NamedTuple):
     schedules: tuple[str, ...]
     kinds: tuple[str, ...]
     first_seed: int
+    points: bool = False
+    "Whether every fourth run is the boring one with a worker killed at one place, if kills are of the kinds."
 
     def plan(self, number: int) -> Plan:
         """The plan of a run, from 0: the first is the boring one; then schedules by turns, a swarm each."""
@@ -187,7 +189,7 @@ def explore(
     checks = checkers_of(story, checkers)
     once, reach = names(once, "once"), names(reach, "reach")
     terms = Terms(backend, limit, tuple(invariants), checks, once, check, steps=steps)
-    portfolio = Portfolio(schedules_of(schedules), checked(faults), first_seed)
+    portfolio = Portfolio(schedules_of(schedules), checked(faults), first_seed, not redeliver)
     budget = Budget(seeds, minutes, guard, jobs)
     return _Exploring(story, terms, portfolio, kept).explored(budget, redeliver, deviations, reach)
 
@@ -256,17 +258,13 @@ class _Exploring:
 
     def redeliver(self) -> None:
         """The boring run with one worker killed, at each place at which that is possible."""
-        plan = Plan(self._portfolio.first_seed, "fifo", anything(["kill"]), ())
-        boring = run_once(self._story, plan, self._terms, ask=True, trace=False)
+        seed = self._portfolio.first_seed
+        boring = run_once(self._story, points.boring(seed), self._terms, ask=True, trace=False)
         self.result.take(boring)
         if boring.broken:
             self._fail(boring, "the run without any misfortune")
-        for asked in boring.asked:
-            if not asked.site.startswith("swarm.kill:"):
-                continue
-            tape = (Deviation(asked.site, asked.nth, 1),)
-            struck = Plan(plan.seed, "fifo", plan.profile, tape)
-            run = run_once(self._story, struck, self._terms, trace=False)
+        for point in points.points_of(boring):
+            run = run_once(self._story, points.struck(seed, point), self._terms, trace=False)
             self.result.take(run)
             self.result.points += 1
             if run.broken:
@@ -346,7 +344,7 @@ class _Numbered:
         self.last: Run | None = None
 
     def __call__(self, number: int) -> Run:
-        plan = self._portfolio.plan(number)
+        plan = self._plan(number)
         if plan.schedule == "pct":
             plan = replace(plan, expected_choices=self._expected_choices)
         guarded = self._every and number % self._every == self._every - 1
@@ -355,6 +353,20 @@ class _Numbered:
         else:
             self.last = run_once(self._story, plan, self._terms, trace=False)
         return self.last
+
+    def _plan(self, number: int) -> Plan:
+        turn, which = divmod(number, points.EVERY)
+        portfolio = self._portfolio
+        killing = portfolio.points and "kill" in portfolio.kinds
+        if killing and which == points.SECOND and turn < len(self._points):
+            return points.struck(portfolio.first_seed, self._points[turn])
+        return portfolio.plan(number)
+
+    @cached_property
+    def _points(self) -> list[Deviation]:
+        seed = self._portfolio.first_seed
+        boring = run_once(self._story, points.boring(seed), self._terms, ask=True, trace=False)
+        return points.in_turn(boring, seed)
 
     @cached_property
     def _expected_choices(self) -> int:

@@ -34,7 +34,9 @@ class Teller:
             pool.schedule.on_change = self._fell_behind
 
     def _see(self, event: Event) -> Hold | None:
-        self._note_faults()
+        # What strikes behind an effect has struck before anybody is shown the effect.
+        name = event.name if isinstance(event, Moment) else None
+        self._note_faults(behind=None if name in MOMENTS else name)
         if isinstance(event, Moment):
             self._see_moment(event)
         elif isinstance(event, Draw):
@@ -80,11 +82,13 @@ class Teller:
     def _fell_behind(self, actor: str) -> None:
         self._add("", f"{actor} is held back from here on, until all others wait")
 
-    def _note_faults(self) -> None:
-        struck = self._simulation.faults.struck
-        for strike, told in struck[self._struck :]:
+    def _note_faults(self, behind: str | None = None) -> None:
+        """What has struck since; up to what struck behind the moment that is about to be told."""
+        for strike, told in self._simulation.faults.struck[self._struck :]:
+            if behind is not None and strike.where.endswith(f": {behind}"):
+                return
             self._lines.append((strike.at, "", f"FAULT {told} ({strike.where})"))
-        self._struck = len(struck)
+            self._struck += 1
 
     def _add(self, key: str, words: str) -> None:
         self._lines.append((self._simulation.loop.now_us() / 1e6, key, words))
