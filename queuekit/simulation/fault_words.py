@@ -146,6 +146,11 @@ def _seconds(simulation: Simulation, at: float | datetime | str | None) -> float
     now = simulation.loop.now_us() / 1e6
     if at is None:
         return None
-    if isinstance(at, int | float):
-        return now + at
-    return now + (epoch_ns(at) - simulation.clock.time_ns()) / 1e9
+    ahead = at if isinstance(at, int | float) else (epoch_ns(at) - simulation.clock.time_ns()) / 1e9
+    if not 0 <= ahead < math.inf:
+        raise SimulationError(
+            f"inject(at={at!r}) is {ahead:g} s from now, and what has passed cannot be struck.\n"
+            "  at= is seconds from now, 0 or more, or a moment of the wall clock that is to come.\n"
+            "  Say at=0 for at once, or before=, after= or command= for what happens."
+        )
+    return now + ahead

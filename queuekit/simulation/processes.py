@@ -255,11 +255,26 @@ class SimulatedWorker(SimulatedProcess):
         super().restart()
 
     async def stop(self) -> None:
-        """Stop it as a deploy does, and wait until it has ended."""
+        """Stop it as a deploy does, and wait until it has ended.
+
+        Raises:
+            ProcessDied: it is dead already, or dies before it has ended.
+        """
+        if not self.alive:
+            raise ProcessDied(f"{self.id} is dead and cannot be stopped; restart() starts it anew.")
         if not self.worker.id:  # it has not had its first step yet
             await asyncio.sleep(0)
-        await self.worker.stop()
-        await asyncio.wait([self._running()])
+        process, died = self.process, self._simulation.loop.create_future()
+
+        def over() -> None:
+            if not died.done():
+                died.set_result(None)
+
+        process.at_death.append(over)
+        self.worker.request_stop()
+        await asyncio.wait([self._running(), died], return_when=asyncio.FIRST_COMPLETED)
+        if not process.alive:
+            raise ProcessDied(f"{process.id} died before it had stopped.")
 
     def cancel(self) -> None:
         """Cancel its task, as the end of an application's own loop does."""
