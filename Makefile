@@ -35,7 +35,7 @@ SOURCES := queuekit pytest_plugin tests scenarios benchmarks docs conftest.py
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test quick lint format types model sweep same-traces chaos cron-years mutants explore
-.PHONY: test-servers test-arq test-redis-lowest test-versions bench dist constraints clean
+.PHONY: test-servers test-arq test-redis-lowest test-versions bench bench-foreign dist constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || sed -n 's/^\([a-z-]*\):.*## /  make \1  /p' Makefile
@@ -101,6 +101,10 @@ explore: $(READY) ## look for what breaks a promise of the queue as it is (an ho
 
 bench: $(BENCH_READY) ## side by side with the peers
 	$(<D)/bin/python $(BENCH)
+
+bench-foreign: $(BENCH_READY) $(ARQ_READY) ## what an application of SAQ's or arq's costs in the simulation
+	.venv-bench/bin/python -m benchmarks.foreign
+	$(VENV)-arq/bin/python -m benchmarks.foreign
 
 chaos: $(BENCH_READY) ## real processes killed, stopped and cut off: queuekit and SAQ side by side
 	$(<D)/bin/python $(CHAOS)

@@ -256,7 +256,7 @@ class Watch(Tap):
         return None
 
     def moment(self, name: str, details: Mapping[str, object]) -> None:
-        if name not in ("abandoned", "committing"):
+        if name not in ("abandoned", "committing", "committed"):
             return
         process = PROCESS.get()
         for ledger in self._ledgers.values():
@@ -264,7 +264,10 @@ class Watch(Tap):
             if ledger.name != details["queue"] or life is None:
                 continue
             run = next((run for run in reversed(life.runs) if run.process is process), None)
-            if run is not None and name == "committing":
+            if name == "committed":
+                self._tell_time(ledger)
+                runs.told(ledger, life, process, details)
+            elif run is not None and name == "committing":
                 run.committing = True
             elif run is not None and run.open:
                 self._tell_time(ledger)

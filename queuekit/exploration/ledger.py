@@ -64,6 +64,7 @@ class Run:
         "own_end",
         "process",
         "steady_claimed_ms",
+        "told",
         "told_lost_ns",
         "worker",
     )
@@ -85,6 +86,8 @@ class Run:
         "The same, of the world's elapsed time: its worker's own clock, at the latest."
         self.began_ms: int | None = None
         "When its task was called."
+        self.told = ""
+        "How its worker says that it has ended."
         self.told_lost_ns: int | None = None
         "When a renewal was first answered so."
         self.outcome = ""

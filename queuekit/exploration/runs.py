@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from queuekit.exploration import labels
 from queuekit.exploration.ledger import Ledger, Life, Run
 
@@ -51,6 +53,24 @@ def goes_on(ledger: Ledger, life: Life, run: Run, clean_up_s: float, held_back_n
     if behind_s > BEHIND_S + clean_up_s:
         what = f"its task went on in {run.worker} for {behind_s:g} s behind its lease"
         ledger.breach("P2", life.key, f"{what}, and nothing kept that worker from ending it")
+
+
+def told(
+    ledger: Ledger, life: Life, process: Process | None, details: Mapping[str, object]
+) -> None:
+    """A worker says how a run of its has ended: once, and not other than Redis says."""
+    number = details["attempt"]
+    if not isinstance(number, int) or not 0 < number <= len(life.runs):
+        return
+    run = life.runs[number - 1]
+    if process is None or run.process is not process:
+        return
+    if run.told:
+        ledger.breach("P3", life.key, f"run {number} was ended as {run.told}, and ended again")
+    run.told = str(details["event"])
+    if run.let_go == "lost" and run.told != "lost":
+        what = f"its worker says of run {number} that it was {run.told}, and it was lost"
+        ledger.breach("P3", life.key, what)
 
 
 def _check_alone(ledger: Ledger, life: Life, run: Run) -> None:

@@ -11,12 +11,15 @@ others (blocked reads that end, messages), by the age of their connections.
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import copy_context
 from functools import partial
 from typing import Any, Protocol
+
+import redis.utils
 
 from queuekit.simulation.clock import VirtualClock
 from queuekit.simulation.errors import RefusedInSimulation
@@ -25,6 +28,10 @@ from queuekit.simulation.process import PROCESS
 from queuekit.simulation.resp import NotRedisError, Splitter, text
 from queuekit.simulation.tap import Tap
 from queuekit.store.scripts import CLOCK_MARK, Script
+
+# For each connection redis-py reads the metadata of its own package from the disk, which is a twentieth of a
+# small world, and cannot have changed.
+redis.utils.get_lib_version = functools.cache(redis.utils.get_lib_version)
 
 HANDSHAKES = frozenset({b"HELLO", b"CLIENT", b"INFO", b"AUTH"})
 "Commands that differ with versions of client and server, or hold secrets: not in the trace."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ from saq import Queue
 
 from queuekit.exploration import ExplorationFailed, explore
 from queuekit.exploration.failures import replay
+from queuekit.exploration.living import Terms, run_once
+from queuekit.exploration.reduction import plan_of
 from queuekit.foreign.saq import SaqQueue
-from queuekit.simulation import Simulation, scenario
+from queuekit.simulation import Deviation, Simulation, scenario
 from queuekit.simulation.backends import Embedded, RealServer
 from queuekit.simulation.private_server import find_servers, start_private_server
 from scenarios.saq import workload
@@ -158,3 +161,26 @@ def test_a_run_whose_process_is_dead_is_none():
         simulation.run(story())
     assert jobs(simulation) == []
     assert jobs.runs(simulation) == 2
+
+
+@pytest.mark.parametrize("restarts", [True, False])
+def test_a_process_that_is_told_to_end_is_started_again_if_it_restarts(restarts):
+    """A worker of another queue was gone for good, and its jobs with it."""
+    starts = []
+
+    async def main():
+        told = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
+        starts.append(1)
+        async with redis.asyncio.Redis(host="any") as client:
+            await client.set("k", 1)
+            await told.wait()
+
+    async def story(simulation):
+        simulation.process("worker", main, restarts=restarts)
+        await simulation.advance(30)
+
+    tape = (Deviation("swarm.terminate:worker:SET", 1, 1),)
+    run = run_once(story, plan_of(0, "fifo", ("terminate",), tape), Terms())
+    assert run.breaches == []
+    assert len(starts) == 1 + restarts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from itertools import pairwise
 
 from queuekit import JobError
 from queuekit.errors import (
@@ -74,6 +75,12 @@ async def results(simulation):
     await web.run(asks)
 
 
+async def pauses(job):
+    """Between its runs, in whole seconds; their jitter is pinned to its upper bound."""
+    runs = await job.history()
+    return [round((later.started - earlier.ended) / 1000) for earlier, later in pairwise(runs)]
+
+
 async def retries(simulation):
     """Failures, with pauses that are fixed, or grow, or are bounded."""
     worker(simulation)
@@ -103,6 +110,8 @@ async def retries(simulation):
                 "fixed": (3, 3), "grows": (4, 4), "bounded": (4, 4), "twice": (2, 3), "once": (1, 1)
             }, spent  # fmt: skip
             assert found["twice"].result == "at last"
+            assert await pauses(found["grows"]) == [1, 2, 4]
+            assert await pauses(found["bounded"]) == [2, 3, 3]
             history = [(a.number, a.outcome, a.error) for a in await found["twice"].history()]
             assert history == [
                 (1, "retried", "ValueError: failure 1"),

@@ -166,16 +166,21 @@ async def outage(simulation):
 
 async def clock_steps(simulation):
     """The server's clock is set forward: leases end that their workers still count on."""
-    first = worker(simulation, concurrency=2)
+    first = worker(simulation, concurrency=4)
     web, queue = simulation.process("web"), simulation.queue
     await web.run(bring, queue, "slow", key="a", seconds=12, timeout=60)
     await web.run(bring, queue, "slow", key="b", seconds=12, timeout=60)
+    await web.run(bring, queue, "beats", key="c", beats=9, timeout=60)
+    await web.run(bring, queue, "ends_itself", key="d", after=1.3, timeout=60)
     await asyncio.sleep(0.5 + simulation.choose("when", 3))
     simulation.server.step_clock(20)
-    worker(simulation, concurrency=2)
+    worker(simulation, concurrency=4)
+    await asyncio.sleep(0.001)  # it takes over what has lost its lease
+    before = len(simulation.effects)
     await asyncio.sleep(40)
-    await web.run(ended, queue, "a", "b")
-    for effect in simulation.effects("done"):
+    await web.run(ended, queue, "a", "b", "c", "d")
+    after = list(simulation.effects)[before:]
+    for effect in [effect for effect in after if effect.name in ("done", "beat")]:
         assert effect.process != first.id or effect.attempt > 1 or not calm(simulation), (
             f"a run that was told that it had lost its job went on: {effect}"
         )

@@ -7,6 +7,16 @@ story itself.
 
 from __future__ import annotations
 
+from tests.mutants.at_the_edge import (
+    abort_races,
+    cut_claim,
+    handed_back,
+    heard,
+    hooks,
+    lost_late,
+    tokens,
+    unanswered_claim,
+)
 from tests.mutants.at_work import errands, limits, many, order, results, retries
 from tests.mutants.by_clients import aborts, groups, records, scheduled, unique
 from tests.mutants.damage import damaged
@@ -29,6 +39,7 @@ STORIES = {
     for story in (
         errands, retries, killers, hung, aborts, unique, order, groups, leaving, handover, stopped,
         limits, results, scheduled, again, outage, clock_steps, deaf, cron, deploy, records, damaged,
-        starved, renewals, set_forward, rolling, many,
+        starved, renewals, set_forward, abort_races, cut_claim,
+        unanswered_claim, handed_back, hooks, heard, lost_late, tokens, rolling, many,
     )
 }  # fmt: skip

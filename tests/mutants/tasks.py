@@ -34,6 +34,7 @@ async def beats(ctx, beats=3, pause=1.0):
     for beat in range(beats):
         await asyncio.sleep(pause)
         await ctx["job"].update(progress=(beat + 1) / beats, meta={"beat": beat})
+        await effect("beat", key=ctx["job"].key)
     return beats
 
 
@@ -46,7 +47,8 @@ async def stubborn(ctx, seconds=20.0):
             continue
 
 
-async def ends_itself(ctx, end="complete"):
+async def ends_itself(ctx, end="complete", after=0.0):
+    await asyncio.sleep(after)
     await ctx["job"].finish(Status(end), result="by itself")
     await asyncio.sleep(1)
     return "too late"

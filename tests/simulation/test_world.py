@@ -349,7 +349,7 @@ def test_what_a_real_server_cannot_do_in_virtual_time_is_refused_by_name(each_ba
         for command in (
             ("XREAD", "BLOCK", "5", "STREAMS", "s", "$"),
             ("WAIT", "1", "100"),
-            ("EVAL", "redis.call('SETEX', KEYS[1], 5, 1)", "1", "k"),
+            ("EVAL", "redis.call('HEXPIRE', KEYS[1], 5, 'FIELDS', 1, 'f')", "1", "k"),
         ):
             try:
                 await r.execute_command(*command)

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -103,27 +103,28 @@ def test_the_same_seed_is_the_same_trace_on_the_embedded_redis_and_on_a_real_one
     assert len(digests) == 1
 
 
-async def a_year_of_ticks(simulation):
+async def a_month_of_ticks(simulation):
     ticks = []
 
     async def tick(ctx):
         ticks.append(simulation.now)
 
     async def run_worker():
-        jobs = [cron(tick, month=1, day=1, hour=0, minute=0, second=0)]
+        jobs = [cron(tick, day=1, hour=0, minute=0, second=0)]
         await Worker(cron_jobs=jobs, redis_settings=workload.SETTINGS, poll_delay=3600).async_run()
 
     for n in (1, 2):
         simulation.process(f"worker-{n}", run_worker)
-    await simulation.advance(timedelta(days=366))
+    await simulation.advance(timedelta(days=32))
     return ticks
 
 
 @pytest.mark.slow
 def test_cron_jobs_of_arq_live_in_virtual_time(live):
-    ticks, _ = live(a_year_of_ticks)
+    ticks, _ = live(a_month_of_ticks)
     assert len(ticks) == 1
-    assert (ticks[0].year, ticks[0].month, ticks[0].day, ticks[0].hour) == (2031, 1, 1, 0)
+    late = ticks[0] - datetime(2030, 2, 1, tzinfo=UTC)  # it looks every hour
+    assert timedelta(0) <= late <= timedelta(hours=1)
 
 
 def test_records_that_are_no_pickles_are_read_by_what_is_given(live):
@@ -159,13 +160,14 @@ def test_a_killed_worker_costs_a_run_and_no_job(live):
 
 @pytest.mark.slow
 def test_a_late_worker_makes_a_failure_of_a_finished_job():
-    """It has claimed the job and stands still; then the record that it asks for is gone."""
+    """It has claimed the job and stands still; then the record is gone, or its own time-out is over."""
     with pytest.raises(ExplorationFailed) as caught:
         explore(workload.short_jobs, faults=["pause"], schedules=["fifo"], seeds=60, kept=None)
     failure = caught.value.failure
     assert failure.promise == "P3"
-    assert "now it was failed with JobExecutionFailed('job expired')" in failure.what
-    assert len(failure.tape) == 1
+    assert "was completed with 0" in failure.what
+    assert "now it was failed with" in failure.what
+    assert len(failure.tape) <= 2
 
 
 @pytest.mark.slow
@@ -176,9 +178,13 @@ def test_a_plain_run_of_arq_breaks_nothing():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("file", sorted(SCENARIOS.glob("*.toml")), ids=lambda file: file.stem)
-def test_what_was_found_in_arq_is_kept_and_replayed(file):
-    replayed = replay(scenario.read(file))
-    assert replayed.as_recorded, replayed.run.broken
+def test_what_was_found_in_arq_is_kept_and_replayed_step_by_step_on_a_real_server_too(file):
+    embedded, real = (
+        replay(scenario.read(file), backend=backend) for backend in ("fakeredis", "server")
+    )
+    assert embedded.as_recorded, embedded.run.broken
+    assert real.as_recorded, real.run.broken
+    assert (embedded.run.trace, embedded.run.story) == (real.run.trace, real.run.story)
 
 
 def test_each_kept_scenario_has_its_line_in_the_documentation():
