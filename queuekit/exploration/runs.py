@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from queuekit.exploration import labels
 from queuekit.exploration.ledger import Ledger, Life, Run
+from queuekit.simulation.process import Process
 
 BEHIND_S = 2.0
 """A worker that is cut off learns that its lease has ended when its last try to renew it gives up; it
