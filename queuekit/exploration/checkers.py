@@ -81,6 +81,11 @@ class Watch(Tap):
                     self._goes_on(ledger, life, run)
         return list(dict.fromkeys(self._found))
 
+    @property
+    def found(self) -> int:
+        """How many breaches were found so far, without another look."""
+        return len(self._found)
+
     def look(self) -> None:
         """Hold what the server holds against what it must hold; at the end, and whenever wanted."""
         network = self._loop.network
@@ -200,8 +205,10 @@ class Watch(Tap):
         elif script == "register":
             ledger.forget_the_silent()
             ledger.alive_until_ms[words[0]] = ledger.now_ms + int(words[1])
+            ledger.present[words[0]] = process
             if words[1] == "0":
                 self._ticking.end(ledger, words[0])
+                del ledger.present[words[0]]
 
     def _tell_time(self, ledger: Ledger) -> None:
         clock = self._loop.server_clock

@@ -28,7 +28,11 @@ EVERY_RUNS = 10_000
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
 
 MAX_ALTERNATIVES = 64
-"Of one decision that are tried one by one; a priority among a thousand is not for this search."
+"""Of one decision that are tried one by one; a priority among a thousand is not for this search. What a story
+chooses itself is tried all the same, as far as there are runs: nobody else would."""
+
+SITES_TOLD = 3
+"Of those that no runs were left for."
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,8 @@ class Searched:
     "Runs by their number of deviations."
     passed_over: Counter[str] = field(default_factory=Counter)
     "Decisions with more than `MAX_ALTERNATIVES`, by site: not all was seen."
+    left: Counter[str] = field(default_factory=Counter)
+    "Choices that there were no runs left for, by site."
 
     def __str__(self) -> str:
         return seen(self, "schedule")
@@ -80,9 +86,13 @@ def seen(searched: Searched, what: str) -> str:
     why = ""
     if searched.failures:
         why = ", up to the first that failed"
-    elif searched.passed_over:
-        sites = ", ".join(searched.passed_over)
-        why = f"; passed over were decisions among more than {MAX_ALTERNATIVES}: {sites}"
+    else:
+        if searched.passed_over:
+            sites = ", ".join(searched.passed_over)
+            why = f"; passed over were decisions among more than {MAX_ALTERNATIVES}: {sites}"
+        if searched.left:
+            sites = ", ".join(site for site, _ in searched.left.most_common(SITES_TOLD))
+            why += f"; no runs were left for {searched.left.total():,} choices, most of them at {sites}"
     return f"not every {what} that {bound}: {runs}{why}"
 
 
@@ -138,13 +148,14 @@ def every_schedule(
         for asked in behind:
             if kinds is not None and asked.site.partition(":")[0] not in kinds:
                 continue
-            if asked.n > MAX_ALTERNATIVES:
+            if asked.n > MAX_ALTERNATIVES and not asked.site.startswith("choose:"):
                 searched.passed_over[asked.site] += 1
                 complete = False
                 continue
             for value in range(1, asked.n):
                 if len(waiting) + searched.runs >= runs:  # it would never be run
                     complete = False
+                    searched.left[asked.site] += asked.n - value
                     break
                 waiting.append([*tape, Deviation(asked.site, asked.nth, value)])
     searched.exhausted = complete

@@ -57,6 +57,9 @@ class Exploration:
     seconds: float = 0.0
     "Of real time."
     runs_of_jobs: int = 0
+    "How often a task was entered."
+    unentered: str = ""
+    "Why one was not, of the first for which that is known."
     excused: Counter[str] = field(default_factory=Counter)
     "What stories raised because of a misfortune, by its first words; no promise is broken by it."
     points: int = 0
@@ -79,6 +82,7 @@ class Exploration:
         self.reached += run.reached
         self.effects += run.effects
         self.runs_of_jobs += run.runs_of_jobs
+        self.unentered = self.unentered or run.unentered
         if run.excused:
             self.excused[run.excused.partition(":")[0]] += 1
 
@@ -88,6 +92,7 @@ class Exploration:
         self.reached += part.reached
         self.effects += part.effects
         self.runs_of_jobs += part.runs_of_jobs
+        self.unentered = self.unentered or part.unentered
         self.excused += part.excused
 
 
@@ -172,7 +177,7 @@ def explore(
         once: names of effects that must not happen twice with the same details.
         reach: labels of which each must be reached in some run.
         limit, steps: virtual seconds after all misfortune, and steps of the loop in all, that a run may take.
-        guard: the share of runs that are lived twice and must be the same.
+        guard: the share of runs that are lived twice and must be the same; at least one, unless it is 0.
         jobs: processes that share the runs; the result is that of one.
         kept: the folder of failures; None keeps none.
         redeliver: kill the worker at each point of the boring run too, each point once.
@@ -214,10 +219,10 @@ class _Exploring:
         with _quick():
             self.kept_first()
             if redeliver:
-                self.redeliver()
+                self.redeliver(guard=budget.guard)
             until = None if budget.minutes is None else began + 60 * budget.minutes
             if deviations is not None:
-                self.exhaust(deviations, budget.seeds or EVERY_RUNS, until)
+                self.exhaust(deviations, budget.seeds or EVERY_RUNS, until, guard=budget.guard)
             else:
                 self.search(budget.runs, until, guard=budget.guard, jobs=budget.jobs)
         self.result.seconds = time.monotonic() - began
@@ -237,8 +242,9 @@ class _Exploring:
 
     def search(self, runs: int | None, until: float | None, *, guard: float, jobs: int) -> None:
         """Run by run, in one process or several."""
-        every = round(1 / guard) if guard else 0
-        live = _Numbered(self._story, self._terms, self._portfolio, every)
+        first = 0 if runs == 1 or until is not None else 1  # time may end after one run
+        guarded = _Share(round(1 / guard), first) if guard else None
+        live = _Numbered(self._story, self._terms, self._portfolio, guarded)
         of = f" of {runs}" if runs is not None else ""
         if jobs == 1:
             number = _one_by_one(live, self.result, runs, until)
@@ -256,10 +262,11 @@ class _Exploring:
                 )
             self._fail(run, f"run {number + 1}{of}")
 
-    def redeliver(self) -> None:
+    def redeliver(self, *, guard: float) -> None:
         """The boring run with one worker killed, at each place at which that is possible."""
         seed = self._portfolio.first_seed
-        boring = run_once(self._story, points.boring(seed), self._terms, ask=True, trace=False)
+        plan = points.boring(seed)
+        boring = _lived(self._story, plan, self._terms, twice=bool(guard), ask=True)
         self.result.take(boring)
         if boring.broken:
             self._fail(boring, "the run without any misfortune")
@@ -270,7 +277,7 @@ class _Exploring:
             if run.broken:
                 self._fail(run, f"redelivery, point {self.result.points}")
 
-    def exhaust(self, deviations: int, runs: int, until: float | None) -> None:
+    def exhaust(self, deviations: int, runs: int, until: float | None, *, guard: float) -> None:
         """Everything that differs in at most so many decisions."""
         profile = anything(self._portfolio.kinds)
         schedule = "random" if set(self._portfolio.schedules) != {"fifo"} else "fifo"
@@ -278,7 +285,8 @@ class _Exploring:
 
         def live(tape: list[Deviation]) -> Lived:
             plan = Plan(self._portfolio.first_seed, schedule, profile, tuple(tape))
-            run = run_once(self._story, plan, self._terms, ask=True, trace=False)
+            twice = bool(guard) and not tape
+            run = _lived(self._story, plan, self._terms, twice=twice, ask=True)
             self.result.take(run)
             last[:] = [run]
             return Lived(run.asked, run.broken)
@@ -328,30 +336,48 @@ class _Exploring:
                 f"  Effects were: {', '.join(seen) or 'none'}.\n"
                 "  What never happens cannot happen twice: mend the name, or bring it about."
             )
-        if not self.result.runs_of_jobs and not self._terms.checkers:
+        if not self.result.runs_of_jobs:
+            why = f"  {self.result.unentered}\n" if self.result.unentered else ""
             raise Vacuous(
-                f"in {runs} run(s) not one job ran.\n"
-                "  A story starts workers (simulation.worker) and enqueues jobs."
+                f"in {runs} run(s) not one job ran: no task was ever entered.\n{why}"
+                "  A story starts workers (simulation.worker) and enqueues jobs that they can run. Jobs of"
+                " another queue are counted by its checker (queuekit.foreign)."
+            )
+        if self.result.excused.total() >= runs:
+            kinds = ", ".join(f"{name} ({n})" for name, n in self.result.excused.most_common())
+            raise Vacuous(
+                f"in {runs} run(s) the story was never told to its end: a misfortune has excused each of"
+                f" them.\n  It raised: {kinds}.\n"
+                "  Let it catch what it can live with, or let the misfortune strike later."
             )
 
 
-class _Numbered:
-    """Lives through the run of a number; a share of them twice."""
+class _Share(NamedTuple):
+    """Every so manieth run; the first of them comes early, so that every exploration has one."""
 
-    def __init__(self, story: Story, terms: Terms, portfolio: Portfolio, every: int) -> None:
+    every: int
+    first: int
+
+    def __contains__(self, number: object) -> bool:
+        return isinstance(number, int) and number % self.every == self.first % self.every
+
+
+class _Numbered:
+    """Lives through the run of a number; some of them twice."""
+
+    def __init__(
+        self, story: Story, terms: Terms, portfolio: Portfolio, guarded: _Share | None
+    ) -> None:
         self._story, self._terms, self._portfolio = story, terms, portfolio
-        self._every = every
+        self._guarded = guarded
         self.last: Run | None = None
 
     def __call__(self, number: int) -> Run:
         plan = self._plan(number)
         if plan.schedule == "pct":
             plan = replace(plan, expected_choices=self._expected_choices)
-        guarded = self._every and number % self._every == self._every - 1
-        if guarded:
-            self.last = lived_twice(self._story, plan, self._terms)
-        else:
-            self.last = run_once(self._story, plan, self._terms, trace=False)
+        twice = self._guarded is not None and number in self._guarded
+        self.last = _lived(self._story, plan, self._terms, twice=twice)
         return self.last
 
     def _plan(self, number: int) -> Plan:
@@ -373,6 +399,13 @@ class _Numbered:
         """As many choices as the boring run has: PCT's changes are spread over the run, and not behind it."""
         plan = Plan(self._portfolio.first_seed, "pct", tape=())
         return max(1, run_once(self._story, plan, self._terms).choices)
+
+
+def _lived(story: Story, plan: Plan, terms: Terms, *, twice: bool, ask: bool = False) -> Run:
+    """A run, with its trace only where it is compared with that of a second one."""
+    if twice:
+        return lived_twice(story, plan, terms, ask=ask)
+    return run_once(story, plan, terms, ask=ask, trace=False)
 
 
 def _last(live: _Numbered) -> Run:

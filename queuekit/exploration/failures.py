@@ -38,6 +38,7 @@ from queuekit.exploration.living import Breach, Plan, Run, Story, Terms, checker
 from queuekit.exploration.silence import silent
 from queuekit.exploration.swarm import anything
 from queuekit.exploration.targets import target_of
+from queuekit.exploration.telling import PROMISES
 from queuekit.simulation import scenario
 from queuekit.simulation.chooser import Deviation
 from queuekit.simulation.errors import SimulationError
@@ -392,4 +393,9 @@ def found(which: str, folder: Path | None = None) -> Path:
 
 def in_words(breach: Breach) -> str:
     """A breach, as a message begins."""
-    return f"{breach.promise} is broken at {breach.at_s:g} s: {breach.what}"
+    kind, _, rest = breach.promise.partition(":")
+    if kind == "story":  # by its exception and line
+        return f"the story failed at {breach.at_s:g} s ({rest}): {breach.what}"
+    title = f" ({PROMISES[kind]})" if kind in PROMISES else ""
+    what = breach.what.removeprefix(f"{kind} ")
+    return f"{breach.promise}{title} is broken at {breach.at_s:g} s: {what}"

@@ -61,14 +61,14 @@ def assert_repeatable(
             lived_twice(story, plan, Terms(backend=backend, check=False))
 
 
-def lived_twice(story: Story, plan: Plan, terms: Terms) -> Run:
-    """Live through a plan twice; the first of the two runs.
+def lived_twice(story: Story, plan: Plan, terms: Terms, *, ask: bool = False) -> Run:
+    """Live through a plan twice; the first of the two runs, with all decisions if they are asked for.
 
     Raises:
         NotRepeatable: they differ.
     """
     return twice(
-        lambda sink: run_once(story, plan, terms, sink=sink),
+        lambda sink: run_once(story, plan, terms, ask=ask, sink=sink),
         f"seed {plan.seed} (schedule {plan.schedule})",
     )
 

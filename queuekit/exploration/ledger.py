@@ -212,6 +212,8 @@ class Ledger:
         self.workers: dict[str, Process | None] = {}
         self.alive_until_ms: dict[str, int] = {}
         "When each counts as gone, unless it is heard of before."
+        self.present: dict[str, Process | None] = {}
+        "Workers that have told that they are there, and not that they leave."
         self.ticks: dict[tuple[str, int], str] = {}
         "Who has handled it first: schedule and tick -> the worker."
         self.tick_jobs: dict[tuple[str, int], str] = {}

@@ -8,26 +8,27 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from queuekit.errors import LeaseLostError, ServerError
-from queuekit.exploration import labels
+from queuekit.errors import TaskArgumentsError
 from queuekit.exploration.checkers import Watch
+from queuekit.exploration.excuses import excused, nothing_to_ask
 from queuekit.exploration.once import done_again
 from queuekit.exploration.swarm import CALM, Profile, Swarm
 from queuekit.exploration.telling import Teller
-from queuekit.job import Status
 from queuekit.simulation import diagnosis
 from queuekit.simulation.chooser import Asked, Deviation
 from queuekit.simulation.errors import (
     FaultNeverFired,
     InvariantBroken,
-    ProcessDied,
     SimulationDeadlock,
     SimulationError,
     SimulationLivelock,
     VirtualTimeLimit,
 )
+from queuekit.simulation.process import Process
+from queuekit.simulation.processes import unseen_failures
 from queuekit.simulation.schedule import EXPECTED_CHOICES, PCT
 from queuekit.simulation.world import Simulation
 
@@ -53,10 +54,6 @@ _STANDSTILLS: tuple[tuple[type[SimulationError], str], ...] = (
     (SimulationLivelock, "livelock"),
     (VirtualTimeLimit, "time limit"),
 )
-_OF_A_FAULT = frozenset(
-    {"ServerUnreachableError", "ServerRefusedError", "ServerError", LeaseLostError.__name__}
-)
-"What a task raises whose own commands to Redis were struck."
 
 
 Checker = Callable[[Simulation], Sequence[object]]
@@ -126,6 +123,9 @@ class Run:
     effects: Counter[str] = field(default_factory=Counter)
     "How often each effect happened, by its name."
     runs_of_jobs: int = 0
+    "How often a task was entered."
+    unentered: str = ""
+    "Why a task was not, if one was not: its job has a function that nobody knows, or other arguments."
     choices: int = 0
     "Among ready steps, if its schedule was PCT."
     excused: str = ""
@@ -205,11 +205,11 @@ class _Living:
                         attach(simulation)
                 for rule in terms.invariants:
                     simulation.invariant(rule)
-                teller = Teller(simulation) if tell else None
+                teller = Teller(simulation, watch) if tell else None
                 self._phases(simulation, watch, swarm)
                 self._account(simulation)
                 if teller is not None:
-                    run.story = teller.told([breach.job for breach in run.breaches[:1]])
+                    run.story = teller.told(run.broken)
         except FaultNeverFired as error:
             if not plan.profile and not run.breaches:
                 run.breaches.append(Breach("story:FaultNeverFired", str(error)))
@@ -220,7 +220,7 @@ class _Living:
         run.tape = list(simulation.chooser.tape)
         run.reached = Counter(simulation.reached)
         run.effects = Counter(effect.name for effect in simulation.effects)
-        run.runs_of_jobs = sum(len(record.attempts) for record in simulation.journal)
+        run.runs_of_jobs, run.unentered = _runs_of_jobs(simulation, self._terms)
         run.trace, run.lines = simulation.trace.digest(), simulation.trace.count
         pool = simulation.loop.pool
         if pool is not None and isinstance(pool.schedule, PCT):
@@ -228,15 +228,21 @@ class _Living:
 
     def _phases(self, simulation: Simulation, watch: Watch, swarm: Swarm) -> None:
         self._swarm = swarm
-        went = self._attempt(simulation, self._told)
+        may = partial(excused, simulation, watch)
+        went = self._attempt(simulation, self._told, may)
         if went:
-            went = self._attempt(simulation, lambda world: self._live_out(world, watch, swarm))
+            went = self._attempt(simulation, lambda world: self._live_out(world, watch, swarm), may)
         if went and self._at_end is not None:
-            self._attempt(simulation, self._end)
+            self._attempt(simulation, self._end, partial(nothing_to_ask, simulation, watch))
         self._judge(simulation, watch)
 
-    def _attempt(self, simulation: Simulation, phase: Callable[[Simulation], Any]) -> bool:
-        """Run a phase; whether the next one makes sense."""
+    def _attempt(
+        self,
+        simulation: Simulation,
+        phase: Callable[[Simulation], Any],
+        may: Callable[[BaseException], bool],
+    ) -> bool:
+        """Run a phase, which may raise some things; whether the next one makes sense."""
         try:
             simulation.run(phase(simulation))
         except asyncio.CancelledError:  # see `_told`
@@ -255,7 +261,7 @@ class _Living:
             if name == "livelock":
                 simulation.loop.fatal = None  # told; those who are left may take leave
         except Exception as error:  # of the story: jobs are not concerned, the run is judged by it
-            if self._swarm.data_lost or _explained(simulation, error):
+            if self._swarm.data_lost or may(error):
                 self._run.excused = f"{type(error).__name__}: {error}"
                 return True
             self._broken(simulation, _promise_of(error, self._story), _words(error))
@@ -336,10 +342,26 @@ class _Living:
                     )
                 )
         found += _done_twice(simulation, () if lost else self._terms.once)
-        found += _broken_workers(simulation)
+        found += self._broken_processes(simulation, watch)
         found += _broken_callbacks(simulation)
         # What the queue broke comes first: a story often fails because of it.
         self._run.breaches[:0] = found
+
+    def _broken_processes(self, simulation: Simulation, watch: Watch) -> list[Breach]:
+        """Workers and other processes that ended by an exception of their own.
+
+        A misfortune excuses a process of the application's, and no worker: that must live through it.
+        """
+        workers = {handle.name for handle in simulation.workers()}
+        found = []
+        for process, error in unseen_failures(simulation.processes()):
+            kind = "worker" if process.name in workers else "process"
+            if kind == "process" and excused(simulation, watch, error):
+                self._run.excused = _words(error)
+                continue
+            what = f"{process.id} ended by itself: {_words(error)}"
+            found.append(Breach(f"{kind}:{type(error).__name__}", what, _now_s(simulation)))
+        return found
 
     def _broken(self, simulation: Simulation, promise: str, what: str, job: str = "") -> None:
         self._run.breaches.append(Breach(promise, what, _now_s(simulation), job))
@@ -364,6 +386,11 @@ def _unfinished(simulation: Simulation, watch: Watch, end_ms: int) -> list[str]:
     """Jobs that have not ended, in queues that have a worker, and which are due before the limit."""
     workers = simulation.workers()
     served = {each.worker.queue.name for each in workers if each.running or not each.alive}
+    served |= {
+        ledger.name
+        for ledger in watch.ledgers()
+        if any(_works(simulation, process) for process in ledger.present.values())
+    }
     return [
         life.key
         for ledger in watch.ledgers()
@@ -373,6 +400,35 @@ def _unfinished(simulation: Simulation, watch: Watch, end_ms: int) -> list[str]:
     ]
 
 
+def _runs_of_jobs(simulation: Simulation, terms: Terms) -> tuple[int, str]:
+    """How often a task was entered, and why one was not."""
+    count, why = 0, ""
+    for record in simulation.journal:
+        for attempt in record.attempts:
+            if attempt.started_ms is not None and attempt.exception != TaskArgumentsError.__name__:
+                count += 1
+            elif attempt.error:
+                # The first part of a message, which may stand behind a traceback.
+                told = [line for line in attempt.error.splitlines() if line and line[0] != " "]
+                why = why or f"job {record.key!r} ({record.function}): {told[-1] if told else ''}"
+    for checker in terms.checkers:
+        runs = getattr(checker, "runs", None)
+        count += runs(simulation) if runs is not None else 0
+    return count, why
+
+
+def _works(simulation: Simulation, process: Process | None) -> bool:
+    """Whether a worker that was started by hand is there, or will be again when all is healed."""
+    if process is None:
+        return True
+    handles = [each for each in simulation.processes() if each.name == process.name]
+    if process.alive:
+        handle = next((each for each in handles if each.process is process), None)
+        return handle is None or handle.running or not handle.has_main
+    # It may have begun anew, and have had no answer yet.
+    return any(each.restarts and (each.running or not each.alive) for each in handles)
+
+
 def _foreign(simulation: Simulation, terms: Terms) -> list[str]:
     """Jobs of other queues that have not ended, if their checkers can tell."""
     found: list[str] = []
@@ -380,19 +436,6 @@ def _foreign(simulation: Simulation, terms: Terms) -> list[str]:
         unfinished = getattr(checker, "unfinished", None)
         if unfinished is not None:
             found += unfinished(simulation)
-    return found
-
-
-def _broken_workers(simulation: Simulation) -> list[Breach]:
-    """Workers that ended by an exception of their own."""
-    found = []
-    for handle in simulation.workers():
-        task = handle._task
-        if handle.alive and task is not None and task.done() and not task.cancelled():
-            error = task.exception()
-            if error is not None:
-                what = f"{handle.id} ended by itself: {_words(error)}"
-                found.append(Breach(f"worker:{type(error).__name__}", what, _now_s(simulation)))
     return found
 
 
@@ -417,26 +460,6 @@ def _done_twice(simulation: Simulation, once: Sequence[str]) -> list[Breach]:
     what = f"{again.named} happened twice:\n  {first}\n  {again}"
     at_s = (again.at_ms - _start_ms(simulation)) / 1000
     return [Breach(f"effect:{again.name}", what, at_s, again.key)]
-
-
-def _explained(simulation: Simulation, error: Exception) -> bool:
-    """Whether a misfortune is reason enough for what the story raised."""
-    if not simulation.faults.struck:
-        return False
-    if simulation.reached[labels.LOST_TOO_OFTEN]:  # by the rule, a job then fails
-        return True
-    chain: list[BaseException] = []
-    each: BaseException | None = error
-    while each is not None and each not in chain:
-        chain.append(each)
-        each = each.__cause__ or each.__context__
-    kinds = (ServerError, ConnectionError, ProcessDied, LeaseLostError)
-    if any(isinstance(e, kinds) or type(e).__module__.startswith("redis.") for e in chain):
-        return True
-    failed = [record for record in simulation.journal if record.status is Status.FAILED]
-    if any(f"task {record.key}" in simulation.faults.cancelled for record in failed):
-        return True
-    return any(r.last is not None and r.last.exception in _OF_A_FAULT for r in failed)
 
 
 def _promise_of(error: BaseException, story: Story) -> str:

@@ -7,6 +7,7 @@ from queuekit.simulation.errors import FaultNeverFired as FaultNeverFired
 from queuekit.simulation.errors import InvariantBroken as InvariantBroken
 from queuekit.simulation.errors import JobsFailed as JobsFailed
 from queuekit.simulation.errors import ProcessDied as ProcessDied
+from queuekit.simulation.errors import ProcessFailed as ProcessFailed
 from queuekit.simulation.errors import RefusedInSimulation as RefusedInSimulation
 from queuekit.simulation.errors import ServersDisagree as ServersDisagree
 from queuekit.simulation.errors import SimulationDeadlock as SimulationDeadlock
@@ -39,6 +40,7 @@ __all__ = [
     "JobsFailed",
     "Moment",
     "ProcessDied",
+    "ProcessFailed",
     "RefusedInSimulation",
     "ServersDisagree",
     "SimulatedProcess",

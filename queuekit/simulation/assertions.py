@@ -282,12 +282,14 @@ class Assertions:
         if attempts is not None:
             what += f" after {attempts} attempt(s)"
         found = f"\n  {found}." if found else ""
-        raise AssertionError(
+        error = AssertionError(
             f"expected job {record.key!r} ({record.function}) {what}.\n"
             f"found: {self._line(record)}{found}\n"
             f"{diagnosis.why_not_finished(self._simulation, record)}"
             f"its last events:\n{diagnosis.timeline(self._simulation, record)}{self._where()}"
         )
+        error.record = record  # type: ignore[attr-defined]  # for whoever asks why that job is so
+        raise error
 
     def _line(self, record: JobRecord) -> str:
         text = f"{record.key!r} {record.function}({_shown(record.kwargs)}) is {record.status.value}"
@@ -346,7 +348,9 @@ class Assertions:
             first = failed[0]
             raise JobsFailed(
                 f"{len(failed)} job(s) failed; the first is {self._line(first)}\n{first.error}\n"
-                "  drain(raise_on_failure=False) goes on and counts."
+                "  drain(raise_on_failure=False) goes on and counts.",
+                first.queue,
+                first.key,
             )
 
 

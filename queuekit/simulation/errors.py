@@ -31,7 +31,12 @@ class InvariantBroken(SimulationError, AssertionError):  # noqa: N818 (says what
 
 
 class JobsFailed(SimulationError):  # noqa: N818 (says what happened)
-    """A job failed while `drain` ran."""
+    """A job failed while `drain` ran; `queue` and `key` are those of the first."""
+
+    def __init__(self, message: str, queue: str, key: str) -> None:
+        super().__init__(message)
+        self.queue = queue
+        self.key = key
 
 
 class RefusedInSimulation(SimulationError, OSError):  # noqa: N818 (says what happened)
@@ -40,6 +45,15 @@ class RefusedInSimulation(SimulationError, OSError):  # noqa: N818 (says what ha
 
 class ProcessDied(SimulationError):  # noqa: N818 (says what happened)
     """A process died while somebody waited for what it did."""
+
+    def __init__(self, message: str, process: str = "") -> None:
+        super().__init__(message)
+        self.process = process
+        "The `id` of the start that died."
+
+
+class ProcessFailed(SimulationError):  # noqa: N818 (says what happened)
+    """A process ended by an exception or with a status other than 0, and nobody has asked for it."""
 
 
 class FaultNeverFired(SimulationError):  # noqa: N818 (says what happened)

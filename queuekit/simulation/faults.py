@@ -126,6 +126,8 @@ class Faults:
         "The names of tasks that were cancelled."
         self.struck: list[tuple[Strike, str]] = []
         "All that has fired, planned or not, with its words, in the order of happening."
+        self.ended: dict[str, None] = {}
+        "Starts of processes (their ids) that were killed, or told to end."
         self.healed = False
         self._restarts_stale: list[Fault] = []
         "Those that take back the last acknowledged write: the state before it is kept."
@@ -337,6 +339,8 @@ class Faults:
 
     def _strike_process(self, kind: str, arguments: Mapping[str, Any], process: Process) -> None:
         handle = self._handle_of(process)
+        if kind in ("kill", "terminate"):
+            self.ended[process.id] = None
         if kind == "kill":
             process.kill()
             after = arguments["restart_after"]

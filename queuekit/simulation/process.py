@@ -73,6 +73,10 @@ class Process:
         self.program: Program | None = None
         "Its sync code, as far as that uses signals."
         self.at_death: list[Callable[[], None]] = []
+        self.exited: SystemExit | None = None
+        "By which some code of it has ended it."
+        self.exit_seen = False
+        "Whether somebody has asked for that."
         self.loop = loop
         self._context = copy_context()
         self._context.run(PROCESS.set, self)
@@ -124,6 +128,31 @@ class Process:
                 self._wires.append(wire)
         for mourn in self.at_death:
             mourn()
+
+    def leave(self, exited: SystemExit | None = None) -> None:
+        """End as by an uncaught exception, or by sys.exit(): its tasks are cancelled, then it is dead.
+
+        So `asyncio.run` does: their `finally` runs, and may still send something.
+        """
+        self.exited = self.exited or exited
+        left = {task: None for task in self._tasks if not task.done()}
+
+        def ended(task: asyncio.Task[Any]) -> None:
+            left.pop(task, None)
+            if not left:
+                self.kill()
+
+        for task in list(left):
+            task.add_done_callback(ended, context=self.loop.server_context())
+            task.cancel()
+        if not left:
+            self.kill()
+
+    @property
+    def status(self) -> int:
+        """With which it exited, as the shell sees it."""
+        code = 0 if self.exited is None else self.exited.code
+        return code if isinstance(code, int) else 0 if code is None else 1
 
     def signal(self, number: int) -> None:
         """Deliver a signal: its handler runs as a step; without one the process dies, as by default."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from queuekit.simulation.errors import ProcessDied, SimulationError, ThreadEnded
+from queuekit.simulation.errors import ProcessDied, ProcessFailed, SimulationError, ThreadEnded
 from queuekit.simulation.process import PROCESS, Process
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ class SimulatedProcess:
         self._drift = 0.0
         self._pause_ends: asyncio.TimerHandle | None = None
         self._partition_ends: asyncio.TimerHandle | None = None
+        self._starts: list[tuple[Process, asyncio.Task[object]]] = []
+        "Each of them, with its main function."
         self._left_behind: list[Process] = []
         "Earlier starts of it whose ends of connections the server still holds open, behind a partition."
         self.process = self._process_to_begin_in()
@@ -64,6 +66,18 @@ class SimulatedProcess:
         self.process.clock.set_rate(1 + self._drift)
         if self._main is not None:
             self._task = self.process.run(self._run_main, self._main)
+            self._starts.append((self.process, self._task))
+            self._watch(self.process, self._task)
+
+    def _watch(self, process: Process, task: asyncio.Task[object]) -> None:
+        """See to it that the process ends when its main function raises."""
+
+        def ended(main: asyncio.Task[object]) -> None:
+            # Not asked by exception(): that would count as having been seen.
+            if process.alive and not main.cancelled() and main._exception is not None:
+                process.leave()
+
+        task.add_done_callback(ended, context=self._simulation.loop.server_context())
 
     def _run_main(self, main: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
         return self._simulation.loop.create_task(main(), name=self.name)
@@ -84,6 +98,11 @@ class SimulatedProcess:
         return self.alive and self._task is not None and not self._task.done()
 
     @property
+    def has_main(self) -> bool:
+        """Whether it was given a main function."""
+        return self._main is not None
+
+    @property
     def paused(self) -> bool:
         """Whether it was paused, and is alive."""
         return self.alive and self.process.paused
@@ -101,33 +120,72 @@ class SimulatedProcess:
         Raises:
             ProcessDied: the process died before the function ended, or is dead already.
         """
-        if not self.alive:
-            raise ProcessDied(f"{self.id} is dead; restart() starts it anew.")
-        loop, process = self._simulation.loop, self.process
-        done: asyncio.Future[None] = loop.create_future()
-
-        def over(*_: object) -> None:
-            if not done.done():
-                done.set_result(None)
+        process = self.process
+        if not process.alive:
+            raise _dead(process)
 
         async def called() -> Any:
             result = function(*arguments, **keywords)
             return await result if inspect.isawaitable(result) else result
 
         name = f"{self.name}: {getattr(function, '__name__', 'function')}"
-        task = process.run(loop.create_task, called(), name=name)
+        task = process.run(self._simulation.loop.create_task, called(), name=name)
+        try:
+            await self._until_over(process, task)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if process.exited is not None:
+            how = f"exited with status {process.status}"
+            raise ProcessDied(f"{process.id} {how} while it ran {name!r}.", process.id)
+        if not task.done() or _was_left(task):
+            raise ProcessDied(f"{process.id} died while it ran {name!r}.", process.id)
+        return task.result()
+
+    async def wait(self) -> None:
+        """Wait until its main function has ended; raises what that raised.
+
+        Raises:
+            ProcessDied: the process died before its main function ended.
+            ProcessFailed: it exited with a status other than 0.
+            SimulationError: it has no main function.
+        """
+        process, task = self.process, self._main_task()
+        await self._until_over(process, task)
+        if process.exited is not None:
+            exited, process.exit_seen = process.exited, True
+            if process.status:
+                raise _failed(process.id, exited) from exited
+        elif not task.done() or _was_left(task):
+            raise _dead(process)
+        else:
+            task.result()
+
+    def _main_task(self) -> asyncio.Task[object]:
+        if self._task is None:
+            raise SimulationError(
+                f"{self!r} has no main function whose end could be waited for.\n"
+                "  Give it one: simulation.process(name, main); or await what run() runs in it."
+            )
+        return self._task
+
+    async def _until_over(self, process: Process, task: asyncio.Task[Any]) -> None:
+        """Wait until a task of a process has ended, or the process."""
+        if task.done() or not process.alive:
+            return
+        done: asyncio.Future[None] = self._simulation.loop.create_future()
+
+        def over(*_: object) -> None:
+            if not done.done():
+                done.set_result(None)
+
         task.add_done_callback(over)
         process.at_death.append(over)
         try:
             await done
-        except asyncio.CancelledError:
-            task.cancel()
-            raise
         finally:
             process.at_death.remove(over)
-        if not task.done() or _was_left(task):
-            raise ProcessDied(f"{process.id} died while it ran {name!r}.")
-        return task.result()
+            task.remove_done_callback(over)
 
     # -- what happens to it
 
@@ -254,39 +312,64 @@ class SimulatedWorker(SimulatedProcess):
         self.worker = self.worker.anew()
         super().restart()
 
+    def _watch(self, process: Process, task: asyncio.Task[object]) -> None:
+        """A worker that ends by an exception may not be all that its process runs."""
+
     async def stop(self) -> None:
         """Stop it as a deploy does, and wait until it has ended.
 
         Raises:
-            ProcessDied: it is dead already, or dies before it has ended.
+            ProcessDied: its process was killed, before or meanwhile.
         """
-        if not self.alive:
-            raise ProcessDied(f"{self.id} is dead and cannot be stopped; restart() starts it anew.")
+        process, task = self.process, self._main_task()
         if not self.worker.id:  # it has not had its first step yet
             await asyncio.sleep(0)
-        process, died = self.process, self._simulation.loop.create_future()
-
-        def over() -> None:
-            if not died.done():
-                died.set_result(None)
-
-        process.at_death.append(over)
-        self.worker.request_stop()
-        await asyncio.wait([self._running(), died], return_when=asyncio.FIRST_COMPLETED)
-        if not process.alive:
-            raise ProcessDied(f"{process.id} died before it had stopped.")
+        if process.alive:
+            self.worker.request_stop()
+        await self._until_over(process, task)
+        if not task.done():
+            raise _dead(process)
 
     def cancel(self) -> None:
         """Cancel its task, as the end of an application's own loop does."""
-        self._running().cancel()
+        self._main_task().cancel()
 
-    async def wait(self) -> None:
-        """Wait until it ends by itself (burst mode); raises what it raised."""
-        await self._running()
 
-    def _running(self) -> asyncio.Task[object]:
-        assert self._task is not None
-        return self._task
+def _dead(process: Process) -> ProcessDied:
+    return ProcessDied(f"{process.id} is dead; restart() starts it anew.", process.id)
+
+
+def _failed(process: str, error: BaseException) -> ProcessFailed:
+    how = f"{type(error).__name__}: {error}".rstrip(": ")
+    if isinstance(error, SystemExit):
+        how = f"sys.exit({error.code!r})"
+    return ProcessFailed(
+        f"process {process} ended by {how}, and nobody has asked for it.\n"
+        "  A process ends by its main function's return, by sys.exit(0), or by what the test does to it.\n"
+        "  If it is to fail, wait for it: pytest.raises around `await process.wait()`."
+    )
+
+
+def unseen_failures(processes: Iterable[SimulatedProcess]) -> list[tuple[Process, BaseException]]:
+    """By what processes have ended that nobody has asked for; it counts as seen from now on."""
+    found: list[tuple[Process, BaseException]] = []
+    for handle in processes:
+        for process, task in handle._starts:
+            if process.exited is not None:
+                if process.status and not process.exit_seen:
+                    found.append((process, process.exited))
+                process.exit_seen = True
+            elif task.done() and not task.cancelled() and task._log_traceback:
+                error = task.exception()
+                if error is not None and not isinstance(error, ThreadEnded):
+                    found.append((process, error))
+    return found
+
+
+def raise_first(failures: list[tuple[Process, BaseException]]) -> None:
+    """Raises ProcessFailed for the first of these, if any."""
+    for process, error in failures:
+        raise _failed(process.id, error) from error
 
 
 def _was_left(task: asyncio.Task[Any]) -> bool:

@@ -254,7 +254,14 @@ class TurningLoop(ObservedLoop):
         self._instant_steps += 1
         if self._instant_steps > self._counts_after:
             self._count_turn(task, handle)
-        handle._run()
+        try:
+            handle._run()
+        except SystemExit as exited:  # asyncio lets it through: it ends the process, not the world
+            if process is None:
+                raise
+            if isinstance(task, asyncio.Task):
+                task._log_traceback = False  # the process tells of it
+            process.leave(exited)
 
     def _count_turn(self, task: object, handle: asyncio.Handle) -> None:
         self._turning[task.get_name() if isinstance(task, asyncio.Task) else "(callbacks)"] += 1

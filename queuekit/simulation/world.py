@@ -26,7 +26,12 @@ from queuekit.simulation.journal import JobRecord, Journal
 from queuekit.simulation.loop import SimulatedLoop
 from queuekit.simulation.observe import Observer
 from queuekit.simulation.passing import Passing
-from queuekit.simulation.processes import SimulatedProcess, SimulatedWorker
+from queuekit.simulation.processes import (
+    SimulatedProcess,
+    SimulatedWorker,
+    raise_first,
+    unseen_failures,
+)
 from queuekit.simulation.redis_server import SimulatedServer
 from queuekit.simulation.schedule import EXPECTED_CHOICES, schedule_of
 from queuekit.simulation.trace import Trace
@@ -144,8 +149,10 @@ class Simulation(Passing):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        failed = unseen_failures(self._processes)
         self._exit.close()
         if kind is None:
+            raise_first(failed)
             self.faults.check()
 
     def _clock(self) -> VirtualClock:

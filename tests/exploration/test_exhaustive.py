@@ -56,7 +56,8 @@ def test_it_says_in_words_whether_it_has_seen_all():
         "every schedule that differs in no place: 1 run (1)"
     )
     assert str(every_schedule(lives(ten_coins), deviations=2, runs=30)) == (
-        "not every schedule that differs in at most two places: 30 runs (1 + 10 + 19)"
+        "not every schedule that differs in at most two places: 30 runs (1 + 10 + 19); "
+        "no runs were left for 26 choices, most of them at coin"
     )
     failed = every_schedule(lives(lambda chooser: chooser.pick("a", 9) == 4 or None))
     assert str(failed).endswith("two places: 5 runs (1 + 4), up to the first that failed")
@@ -159,4 +160,4 @@ def test_every_single_deviation_of_two_workers_and_a_job_ends_well(on_each_backe
 
     searched = every_schedule(run, deviations=1)
     assert searched.exhausted
-    assert searched.runs == len(lived) > 100
+    assert searched.runs == len(lived) > 80

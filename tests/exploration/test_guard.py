@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 
-from queuekit.exploration import NotRepeatable, assert_repeatable
+from queuekit.exploration import NotRepeatable, assert_repeatable, explore
 from queuekit.exploration.guard import twice
 from queuekit.simulation import SimulationError
 from tests.exploration.shop import charged, ship
@@ -103,3 +103,43 @@ def test_arguments_that_make_no_sense_are_refused():
         assert_repeatable(charged, faults=["explosion"])
     with pytest.raises(SimulationError, match="one of 'fifo', 'random', 'pct'"):
         assert_repeatable(charged, schedules=())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"seeds": 1},
+        {"seeds": 2},
+        {"seeds": 10},
+        {"seeds": 10, "jobs": 2},
+        {"minutes": 0.001},
+        {"seeds": 1, "redeliver": True},
+        {"deviations": 1, "seeds": 20},
+    ],
+    ids=str,
+)
+def test_every_exploration_guards_one_run_at_least(options):
+    runs = itertools.count(1)
+
+    async def story(simulation):
+        await charged(simulation)
+        await asyncio.sleep(next(runs))
+
+    with pytest.raises((NotRepeatable, SimulationError), match="was not the same twice"):
+        explore(story, kept=None, **options)
+    runs = itertools.count(1)
+    explore(story, kept=None, faults=(), guard=0, **(options | {"redeliver": False}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("guard", "twice"), [(1, 8), (0.5, 4), (0.1, 1)])
+def test_a_guard_s_share_is_its_share(guard, twice):
+    lived = []
+
+    async def story(simulation):
+        lived.append(simulation.seed)
+        await charged(simulation)
+
+    explore(story, seeds=8, guard=guard, kept=None, faults=(), schedules=["fifo"])
+    assert len(lived) == 8 + twice

@@ -65,6 +65,9 @@ async def results(simulation):
             assert batched.status is not Status.ABORTED, (
                 f"a batch without an error aborted {batched}"
             )
+            waited = await queue.enqueue("slow", key="waited", seconds=2)
+            await waited.refresh(until_complete=30)
+            assert waited.result == "waited", f"waited for {waited}"
             told = []
             await queue.enqueue("slow", key="heard", seconds=2)
             await queue.listen(["heard"], lambda key, status: told.append(status))

@@ -125,6 +125,15 @@ async def cron(simulation):
     await no_more_ticks(simulation)
 
 
+async def set_back(simulation):
+    """The server's clock is set back shortly before a tick: by that clock it is early."""
+    worker(simulation, cron_jobs=[minutely(name="quick")])
+    await asyncio.sleep(100)
+    simulation.server.step_clock(-40 - simulation.choose("back", 9))
+    await asyncio.sleep(150)
+    await no_more_ticks(simulation)
+
+
 async def deploy(simulation):
     """A worker with a new timetable takes a schedule over; the old one is refused as long as that is up."""
     await asyncio.sleep(30)

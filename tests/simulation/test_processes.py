@@ -482,7 +482,7 @@ async def test_stopping_a_dead_worker_does_not_wait_for_ever(simulation):
     worker = simulation.worker([])
     await simulation.advance(1)
     worker.kill()
-    with pytest.raises(ProcessDied, match="worker-1#1 is dead"):
+    with pytest.raises(ProcessDied, match="worker-1#1"):
         await worker.stop()
 
 
@@ -494,5 +494,5 @@ async def test_a_worker_that_dies_while_it_stops_is_told(simulation):
     await simulation.queue.enqueue("hangs", timeout=0)
     await simulation.advance(1)
     asyncio.get_running_loop().call_later(5, worker.kill)
-    with pytest.raises(ProcessDied, match="died before it had stopped"):
+    with pytest.raises(ProcessDied, match="worker-1#1"):
         await worker.stop()

@@ -128,6 +128,7 @@ async def test_a_program_that_signals_itself_reaches_no_other_process(simulation
     def main():
         signal.signal(signal.SIGINT, raise_stop)
         try:
+            os.kill(os.getpid(), 0)  # only asks whether it is there
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(60)
         except StopError:
@@ -173,6 +174,20 @@ async def test_a_signal_that_would_end_the_test_run_is_refused(simulation):
         await asyncio.to_thread(os.kill, os.getpid(), signal.SIGTERM)
 
 
+async def test_nobody_waits_any_more_for_what_a_handler_has_ended(simulation):
+    def main():
+        signal.signal(signal.SIGTERM, raise_stop)
+        with pytest.raises(StopError):
+            threading.Event().wait()
+
+    program = simulation.process("program", lambda: asyncio.to_thread(main))
+    await simulation.advance(10)
+    program.terminate()
+    await simulation.advance(0)
+    assert not program.running
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 # -- alarms
 
 
@@ -188,6 +203,8 @@ async def test_an_alarm_rings_in_virtual_time(simulation):
             return clock()
 
     assert await simulation.process("program").run(asyncio.to_thread, main) == 50
+    await simulation.advance(100)  # past the end of the sleep that nobody sleeps any more
+    assert await asyncio.to_thread(clock) == 150
 
 
 async def test_an_alarm_that_was_called_off_does_not_ring(simulation):
