@@ -210,6 +210,8 @@ class Ledger:
         self.claims: dict[str, str] = {}
         "The last claim of each worker."
         self.workers: dict[str, Process | None] = {}
+        self.anew = False
+        "Whether the server has lost data: attempts are counted by it from what it held, again."
         self.alive_until_ms: dict[str, int] = {}
         "When each counts as gone, unless it is heard of before."
         self.present: dict[str, Process | None] = {}
@@ -362,6 +364,7 @@ class Ledger:
 
     def begin_anew(self, snapshot: Snapshot) -> None:
         """Take what the server holds now for what it must hold."""
+        self.anew = True
         self.lives, self.by_id, self.ready, self._waiting = {}, {}, {}, []
         self.held, self.groups, self.claims, self.runs = {}, {}, {}, {}
         self.top_fence = int(snapshot.contents.get("fence", 0))

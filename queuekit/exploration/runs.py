@@ -61,7 +61,7 @@ def told(
 ) -> None:
     """A worker says how a run of its has ended: once, and not other than Redis says."""
     number = details["attempt"]
-    if not isinstance(number, int) or not 0 < number <= len(life.runs):
+    if ledger.anew or not isinstance(number, int) or not 0 < number <= len(life.runs):
         return
     run = life.runs[number - 1]
     if process is None or run.process is not process:
