@@ -14,6 +14,9 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NS = 1_000_000_000
 "Nanoseconds in a second."
 
+MAX_RATE = 1_000
+"Seconds that a clock that runs wrong counts in one: below it. Beyond is no clock."
+
 
 class VirtualClock:
     """Wall clock and monotonic clock in one.
@@ -85,7 +88,7 @@ class OwnClock(VirtualClock):
         Raises:
             SimulationError: it would stand still, or run backwards.
         """
-        if not 0 < rate < 1_000:
+        if not 0 < rate < MAX_RATE:
             raise SimulationError(
                 f"a clock that counts {rate!r} s in a second is none.\n"
                 "  drift=0.01 is one that gains 10 ms a second; it is above -1."
@@ -96,6 +99,16 @@ class OwnClock(VirtualClock):
     def true_at(self, shown_ns: int) -> int:
         """When, by the world's clock, this one shows that (monotonic nanoseconds)."""
         return self._since_ns + round((shown_ns - self._shown_ns) / self.rate)
+
+
+def _in_a_calendar(moment: object) -> bool:
+    """Whether it is seconds since 1970 that a datetime can have."""
+    earliest, latest = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+    return (
+        isinstance(moment, int | float)
+        and not isinstance(moment, bool)
+        and (earliest - EPOCH).total_seconds() <= moment <= (latest - EPOCH).total_seconds()
+    )
 
 
 def epoch_ns(moment: Moment) -> int:
@@ -111,9 +124,11 @@ def epoch_ns(moment: Moment) -> int:
             raise SimulationError(f"{moment!r} is no ISO 8601 moment: {error}") from error
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
-    if not isinstance(moment, datetime | int | float) or moment != moment:  # noqa: PLR0124 (NaN)
+    fits = isinstance(moment, datetime) or _in_a_calendar(moment)
+    if not fits:
         raise SimulationError(
-            f"{moment!r} is no moment.\n  It is an aware datetime, ISO text, or seconds since 1970."
+            f"{moment!r} is no moment.\n"
+            "  It is an aware datetime, ISO text, or seconds since 1970, in the years 1 to 9999."
         )
     if not isinstance(moment, datetime):
         return round(moment * 1_000_000) * 1000
