@@ -30,6 +30,7 @@ BETWEEN = frozenset(
         "partition",
         "outage",
         "restart_server",
+        "flush_scripts",
     }
 )
 "Kinds of misfortune by which a client has no answer from Redis, or a refusal."

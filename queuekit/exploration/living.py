@@ -416,6 +416,7 @@ def _foreign(simulation: Simulation, terms: Terms) -> list[str]:
 
 def _broken_callbacks(simulation: Simulation) -> list[Breach]:
     """Callbacks that raised: a loop tells of them and goes on, so nobody else would."""
+    simulation.loop.broken_callback()  # its world need not tell of it, too
     return [
         Breach(
             f"callback:{type(each['exception']).__name__}",

@@ -3,6 +3,7 @@
 from queuekit.simulation.assertions import ANY as ANY
 from queuekit.simulation.chooser import Deviation as Deviation
 from queuekit.simulation.effects import Effect as Effect
+from queuekit.simulation.errors import CallbackFailed as CallbackFailed
 from queuekit.simulation.errors import FaultNeverFired as FaultNeverFired
 from queuekit.simulation.errors import InvariantBroken as InvariantBroken
 from queuekit.simulation.errors import JobsFailed as JobsFailed
@@ -28,6 +29,7 @@ from queuekit.simulation.world import Simulation as Simulation
 
 __all__ = [
     "ANY",
+    "CallbackFailed",
     "Deviation",
     "Draw",
     "Effect",

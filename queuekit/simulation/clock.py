@@ -14,6 +14,9 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NS = 1_000_000_000
 "Nanoseconds in a second."
 
+MAX_RATE = 1_000
+"Seconds that a clock that runs wrong counts in one: below it. Beyond is no clock."
+
 
 class VirtualClock:
     """Wall clock and monotonic clock in one.
@@ -85,7 +88,7 @@ class OwnClock(VirtualClock):
         Raises:
             SimulationError: it would stand still, or run backwards.
         """
-        if not 0 < rate < 1_000:
+        if not 0 < rate < MAX_RATE:
             raise SimulationError(
                 f"a clock that counts {rate!r} s in a second is none.\n"
                 "  drift=0.01 is one that gains 10 ms a second; it is above -1."

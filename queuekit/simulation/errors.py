@@ -56,6 +56,10 @@ class ProcessFailed(SimulationError):  # noqa: N818 (says what happened)
     """A process ended by an exception or with a status other than 0, and nobody has asked for it."""
 
 
+class CallbackFailed(SimulationError):  # noqa: N818 (says what happened)
+    """A callback of the event loop raised, which asyncio logs only."""
+
+
 class FaultNeverFired(SimulationError):  # noqa: N818 (says what happened)
     """A misfortune was asked for and did not happen."""
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from queuekit.simulation.clock import epoch_ns
+from queuekit.simulation.clock import MAX_RATE, epoch_ns
 from queuekit.simulation.effects import MOMENTS
 from queuekit.simulation.errors import SimulationError
 from queuekit.simulation.fault_kinds import AT_HOPS, AT_STEPS, CLOCKS, KINDS, OF_PROCESSES, WORDS
@@ -42,7 +42,7 @@ def fault_of(
     if kind not in KINDS:
         raise SimulationError(f"there is no fault {kind!r}.\n  It is one of {', '.join(KINDS)}.")
     given = {"at": at, "command": command, "before": before, "after": after, "task": task}
-    triggers = [name for name, value in given.items() if value is not None]
+    triggers = [word for word, value in given.items() if value is not None]
     if len(triggers) != 1:
         raise SimulationError(
             f"inject({kind!r}) with {' and '.join(triggers) or 'no moment'}: it needs exactly one of "
@@ -58,7 +58,6 @@ def fault_of(
         raise SimulationError(f"inject({kind!r}, at={at!r}) needs process=: whom does it strike?")
     _check_side(kind, before=before, after=after)
     target = command or before or after
-    side = "reply" if after or (command and kind == "lose_reply") else "request"
     if target in MOMENTS and kind in AT_HOPS:
         raise SimulationError(
             f"inject({kind!r}) strikes a command or its reply, and {target!r} is a moment.\n"
@@ -68,7 +67,7 @@ def fault_of(
         kind,
         {**KINDS[kind], **arguments},
         command=None if target in MOMENTS else target,
-        side=side,
+        side="reply" if after or (command and kind == "lose_reply") else "request",
         moment=target,
         task=task,
         at=_seconds(simulation, at),
@@ -76,6 +75,7 @@ def fault_of(
         times=times,
         chance=chance,
         process=name,
+        handle=None if isinstance(process, str) else process,
         optional=optional,
     )
 
@@ -132,6 +132,9 @@ def _check_values(kind: str, arguments: Mapping[str, Any]) -> None:
         else:
             fits = isinstance(value, int | float) and not isinstance(value, bool)
             fits, expected = fits and math.isfinite(value), "a number"
+            if name == "rate":
+                fits = fits and -1 < value < MAX_RATE - 1
+                expected = f"above -1 (a clock that stands still) and below {MAX_RATE - 1:,}"
             if name == "restart_after" or (name == "seconds" and kind not in CLOCKS):
                 fits, expected = fits and value >= 0, "a number, 0 or more"
         if not fits:

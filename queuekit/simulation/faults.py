@@ -66,6 +66,8 @@ class Fault:
     chance: float | None = None
     process: str | None = None
     "The name of the process that it strikes; None is whoever comes by."
+    handle: SimulatedProcess | None = None
+    "That one, and no other of its name, if it was not given by its name."
     optional: bool = False
     fired: list[Strike] = field(default_factory=list)
     suppressed: list[Strike] = field(default_factory=list)
@@ -77,12 +79,14 @@ class Fault:
         """Whether it will not fire again."""
         return self.chance is None and self.met >= self.nth + self.times - 1
 
-    def strikes(self, owner: str) -> bool:
+    def strikes(self, owner: str, process: Process | None) -> bool:
         """Whether it may strike what this process does.
 
         One of chance spares the test's own client, unless it names it: a story's own calls would fail,
         and not what it is about.
         """
+        if self.handle is not None:
+            return process is self.handle.process
         if self.process is None:
             return self.chance is None or owner != TEST
         return self.process == owner
@@ -150,7 +154,9 @@ class Faults:
 
         def strike() -> None:
             fault.met += 1
-            self._strike(fault, "", self._process_named(fault.process))
+            handle = fault.handle
+            struck = self._process_named(fault.process) if handle is None else handle.process
+            self._strike(fault, "", struck)
 
         self._later(max(0.0, at - self._now()), strike)
 
@@ -177,7 +183,7 @@ class Faults:
         for fault in self.planned:
             if fault.command is None or fault.side != hop.direction or fault.over:
                 continue
-            if fault.command.lower() != name.lower() or not fault.strikes(owner):
+            if fault.command.lower() != name.lower() or not fault.strikes(owner, process):
                 continue
             if not self._meets(fault, f"fault.{fault.kind}:{owner}:{name}"):
                 if fault.arguments.get("data") == "stale" and fault.met == fault.nth - 1:
@@ -196,7 +202,7 @@ class Faults:
         owner = process.name if process is not None else TEST
         self._seen.setdefault(moment.name)
         for fault in self.planned:
-            if fault.moment != moment.name or fault.over or not fault.strikes(owner):
+            if fault.moment != moment.name or fault.over or not fault.strikes(owner, process):
                 continue
             if self._meets(fault, f"fault.{fault.kind}:{owner}:{moment.name}"):
                 self._strike(fault, f"{owner}: {moment.name}", process)
@@ -211,7 +217,7 @@ class Faults:
             if fault.task is None or fault.over or not task.get_name().startswith(fault.task):
                 continue
             owner = process.name if process is not None else TEST
-            if fault.strikes(owner) and self._meets(fault, f"fault.cancel:{fault.task}"):
+            if fault.strikes(owner, process) and self._meets(fault, f"fault.cancel:{fault.task}"):
                 strike = Strike(self._now(), f"{owner}: {task.get_name()}, {where(task)}")
                 if self.healed or not task.cancel():
                     fault.suppressed.append(strike)

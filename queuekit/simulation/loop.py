@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from queuekit.simulation.chooser import Chooser
 from queuekit.simulation.clock import VirtualClock
-from queuekit.simulation.errors import RefusedInSimulation, SimulationError
+from queuekit.simulation.errors import CallbackFailed, RefusedInSimulation, SimulationError
 from queuekit.simulation.process import PROCESS, Handlers, client_in
 from queuekit.simulation.threads import Batons
 from queuekit.simulation.trace import Trace
@@ -81,6 +81,8 @@ class SimulatedLoop(TurningLoop):
         self.unseen.clear()
         self.program: Program | None = None
         "The sync code that belongs to no process, as far as it uses signals."
+        self._broken_callbacks: list[tuple[str, BaseException]] = []
+        self.refused = None
         self._named = 0
 
     # -- what asyncio asks of a loop
@@ -123,7 +125,26 @@ class SimulatedLoop(TurningLoop):
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         self.unseen.append(context)
+        error = context.get("exception")
+        if "handle" in context and isinstance(error, SimulationError) and self.fatal is None:
+            # The world cannot do what it was asked to, such as a fault: who goes on tests something else.
+            self.refused = self.fatal = error
+        elif "handle" in context and error is not None and self._exception_handler is None:  # type: ignore[attr-defined]
+            self._broken_callbacks.append((context["message"], error))
         super().call_exception_handler(context)
+
+    def broken_callback(self) -> CallbackFailed | None:
+        """What to raise for the first callback that raised, if nobody has taken that in."""
+        broken, self._broken_callbacks = self._broken_callbacks, []
+        for message, error in broken:
+            failed = CallbackFailed(
+                f"{message}: {type(error).__name__}: {error}.\n"
+                "  Nobody heard of it: asyncio logs such an error, and goes on.\n"
+                "  Mend the callback; or, if it may raise, take it in by loop.set_exception_handler()."
+            )
+            failed.__cause__ = error
+            return failed
+        return None
 
     def add_signal_handler(  # type: ignore[override]
         self, sig: int, callback: Callable[..., object], *args: Any

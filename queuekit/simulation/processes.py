@@ -146,7 +146,7 @@ class SimulatedProcess:
         """Wait until its main function has ended; raises what that raised.
 
         Raises:
-            ProcessDied: the process died before its main function ended.
+            ProcessDied: the process died before its main function ended, or that was cancelled.
             ProcessFailed: it exited with a status other than 0.
             SimulationError: it has no main function.
         """
@@ -156,6 +156,8 @@ class SimulatedProcess:
             exited, process.exit_seen = process.exited, True
             if process.status:
                 raise _failed(process.id, exited) from exited
+        elif task.cancelled():  # not raised as it is: the caller is not cancelled
+            raise ProcessDied(f"the main function of {process.id} was cancelled.", process.id)
         elif not task.done() or _was_left(task):
             raise _dead(process)
         else:

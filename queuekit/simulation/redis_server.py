@@ -20,6 +20,10 @@ class SimulatedServer:
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
         self._checkpoint: object | None = None
+        self._stopped = False
+        "Whether somebody has stopped it by hand."
+        self._outages: dict[object, None] = {}
+        "Those that have not ended."
 
     @property
     def running(self) -> bool:
@@ -27,14 +31,25 @@ class SimulatedServer:
         return not self._simulation.loop.server_down
 
     def stop(self) -> None:
-        """Close all connections, and take no new ones: clients see theirs reset, and others refused."""
-        loop = self._simulation.loop
-        loop.server_down = True
+        """Close all connections, and take no new ones: clients see theirs reset, and others refused.
+
+        Until `start()`: the end of an outage does not undo it.
+        """
+        self._stopped = True
+        self._go_down()
+
+    def _go_down(self) -> None:
+        self._simulation.loop.server_down = True
         self._disturbed("the server is down")
         self._reset_connections()
 
     def start(self) -> None:
-        """Take connections again, with the data that it had; a script is not known any more."""
+        """Take connections again, with the data that it had; a script is not known any more.
+
+        All outages are over with it.
+        """
+        self._stopped = False
+        self._outages.clear()
         loop = self._simulation.loop
         if loop.server_down:
             loop.server_down = False
@@ -42,9 +57,17 @@ class SimulatedServer:
             self._disturbed("the server is up again")
 
     def outage(self, seconds: float) -> None:
-        """Be away for so long."""
-        self.stop()
-        self._later(seconds, self.start)
+        """Be away for so long. Of several that overlap the last one to end counts."""
+        outage = object()
+        self._outages[outage] = None
+
+        def end() -> None:
+            known = self._outages.pop(outage, self) is None
+            if known and not self._outages and not self._stopped:
+                self.start()
+
+        self._go_down()
+        self._later(seconds, end)
 
     def restart(self, data: Data = "kept") -> None:
         """Stop, and start at once.
@@ -73,6 +96,8 @@ class SimulatedServer:
             loop.disturbed_ns = loop.clock.elapsed_ns
             if loop.tap is not None:
                 loop.tap.data_changed(data)
+        self._stopped = False
+        self._outages.clear()
         self._simulation.loop.server_down = False
         self._network.flush_scripts()
 

@@ -51,6 +51,8 @@ class TurningLoop(ObservedLoop):
         super().__init__()
         self.fatal: SimulationError | None = None
         "What ends the world at its next step."
+        self.refused: SimulationError | None = None
+        "What a callback has raised that ends the world: `fatal`, until it is told."
         self.steps_per_instant = steps_per_instant
         self._counts_after = steps_per_instant - COUNTED_STEPS
         self.pool: Pool | None = None
@@ -157,7 +159,7 @@ class TurningLoop(ObservedLoop):
         timers, ready = self._timers, self._ready
         while True:
             if self.fatal is not None:
-                raise self.fatal
+                raise self.take_refusal() or self.fatal
             if self.pool is not None:
                 self._run_pool(self.pool)
             else:
@@ -172,6 +174,13 @@ class TurningLoop(ObservedLoop):
                         self._step(handle)
             if self._stopping:  # type: ignore[attr-defined]
                 return
+
+    def take_refusal(self) -> SimulationError | None:
+        """What is refused, if that was not told yet; after it the world can be taken down."""
+        refused, self.refused = self.refused, None
+        if refused is not None:
+            self.fatal = None
+        return refused
 
     def _run_pool(self, pool: Pool) -> None:
         """Run the plain callbacks, then one step of those that a schedule chooses from."""

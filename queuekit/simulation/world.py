@@ -150,9 +150,12 @@ class Simulation(Passing):
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         failed = unseen_failures(self._processes)
+        broken = self.loop.take_refusal() or self.loop.broken_callback()
         self._exit.close()
         if kind is None:
             raise_first(failed)
+            if broken is not None:
+                raise broken
             self.faults.check()
 
     def _clock(self) -> VirtualClock:

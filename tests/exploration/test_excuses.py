@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 from queuekit import effect
+from queuekit.errors import ServerRefusedError
 from queuekit.exploration import ExplorationFailed, Vacuous, explore
+from queuekit.exploration.excuses import BETWEEN
 from queuekit.exploration.living import run_once
+from queuekit.simulation.fault_kinds import KINDS
 
 pytestmark = pytest.mark.slow
 
@@ -247,3 +250,19 @@ def test_an_exploration_in_which_every_run_is_excused_is_vacuous():
     with pytest.raises(Vacuous, match=r"in 3 run\(s\) the story was never told to its end") as told:
         explore(story, seeds=3, faults=(), kept=None)
     assert "ServerUnreachableError (3)" in str(told.value)
+
+
+def test_scripts_that_are_forgotten_again_and_again_excuse_who_is_refused():
+    async def story(simulation):
+        simulation.worker([ship])
+        simulation.inject("flush_scripts", before="claim")
+        await simulation.queue.enqueue("ship")
+        await simulation.advance(1)
+        raise ServerRefusedError("NOSCRIPT")
+
+    assert excuse_of(story) == "ServerRefusedError"
+
+
+@pytest.mark.parametrize("kind", sorted(BETWEEN))
+def test_every_kind_that_keeps_redis_from_answering_is_a_kind_of_fault(kind):
+    assert kind in KINDS

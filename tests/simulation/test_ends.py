@@ -8,7 +8,13 @@ import sys
 import pytest
 
 from queuekit.exploration import ExplorationFailed, explore
-from queuekit.simulation import ProcessDied, ProcessFailed, Simulation, SimulationError
+from queuekit.simulation import (
+    CallbackFailed,
+    ProcessDied,
+    ProcessFailed,
+    Simulation,
+    SimulationError,
+)
 
 
 async def work(ctx):
@@ -271,3 +277,80 @@ def test_a_script_that_ends_as_scripts_do_is_no_failure_of_an_exploration():
         await simulation.queue.enqueue("work", retries=3)
 
     assert explore(story, seeds=3, faults=(), kept=None).runs == 3
+
+
+# -- callbacks that raise
+
+
+def test_a_callback_that_raises_fails_the_world_at_its_end():
+    async def story(simulation):
+        simulation.loop.call_later(1, lambda: 1 / 0)
+        await simulation.advance(2)
+
+    with pytest.raises(CallbackFailed, match="ZeroDivisionError: division by zero") as told:
+        live(story)
+    assert "asyncio logs such an error, and goes on" in str(told.value)
+    assert isinstance(told.value.__cause__, ZeroDivisionError)
+
+
+def test_an_application_that_takes_such_errors_in_has_heard_of_them():
+    heard = []
+
+    async def story(simulation):
+        simulation.loop.set_exception_handler(lambda loop, context: heard.append(context))
+        simulation.loop.call_later(1, lambda: 1 / 0)
+        await simulation.advance(2)
+
+    live(story)
+    assert isinstance(heard[0]["exception"], ZeroDivisionError)
+
+
+def test_an_exploration_fails_by_a_callback_that_raises():
+    async def story(simulation):
+        simulation.worker([work])
+        await simulation.queue.enqueue("work")
+        simulation.loop.call_later(1, lambda: 1 / 0)
+        await simulation.advance(2)
+
+    with pytest.raises(ExplorationFailed) as told:
+        explore(story, seeds=1, kept=None)
+    assert told.value.failure.promise == "callback:ZeroDivisionError"
+
+
+def test_a_fault_that_cannot_strike_ends_the_world_at_once():
+    async def story(simulation):
+        simulation.loop.call_later(1, simulation.server.restart, "stale")
+        await simulation.advance(2)
+
+    with pytest.raises(SimulationError, match="there is no earlier state to go back to"):
+        live(story)
+    with Simulation() as simulation:
+        with pytest.raises(SimulationError, match="there is no earlier state"):
+            simulation.run(story(simulation))
+        assert simulation.run(asyncio.sleep(1, "goes on")) == "goes on"
+    with pytest.raises(ExplorationFailed) as told:
+        explore(story, seeds=1, kept=None)
+    assert told.value.failure.promise == "callback:SimulationError"
+
+
+def test_also_one_that_cannot_strike_in_the_last_step():
+    async def story(simulation):
+        simulation.loop.call_soon(simulation.server.restart, "stale")
+
+    with pytest.raises(SimulationError, match="there is no earlier state to go back to"):
+        live(story)
+
+
+@pytest.mark.parametrize("rate", [-1, -3, 999, 5000, float("nan"), "fast"])
+async def test_a_clock_that_is_none_is_refused_where_it_is_planned(simulation, rate):
+    with pytest.raises(SimulationError, match="rate is "):
+        simulation.inject("drift", at=1, process="web", rate=rate)
+    assert simulation.faults.planned == []
+
+
+async def test_who_waits_for_a_cancelled_worker_is_not_cancelled_itself(simulation):
+    worker = simulation.worker([work])
+    await simulation.advance(1)
+    worker.cancel()
+    with pytest.raises(ProcessDied, match="the main function of worker-1#1 was cancelled"):
+        await worker.wait()

@@ -465,6 +465,7 @@ def test_both_servers_see_the_same_misfortunes():
                     simulation.worker([work])
                 for n in range(6):
                     await simulation.queue.enqueue("work", n=n, timeout=0)
+                simulation.server.checkpoint()
                 await simulation.advance(120)
 
             simulation.run(main())
