@@ -241,6 +241,9 @@ def _refused(ledger: Ledger, life: Life, end: End, verdict: str, word: str) -> N
         ledger.breach("P2", key, f"{what} ({word})")
     elif holds and end.lost and ledger.now_ms >= life.lease_end_ms:
         ledger.breach("P1", key, f"its lease is over, and it could not be recovered ({word})")
+    elif not holds and life.ended == (end.fence, end.claim, end.lost) and word != "missing":
+        what = f"its end as {end.target} was accepted before, and is refused when it is sent again"
+        ledger.breach("P3", key, f"{what} ({word})")
     elif not holds and not end.lost:
         run = life.run_of(end.fence)
         ledger.reach(labels.LATE_WORKER)

@@ -157,7 +157,9 @@ async def taken(simulation):
     web, queue = simulation.process("web"), simulation.queue
     minute = int(simulation.now.timestamp()) // 60 + 1
     mine = f"cron:quick:{minute * 60_000}"
-    await web.run(bring, queue, "slow", key=mine, seconds=45 + simulation.choose("long", 3), timeout=0)
+    await web.run(
+        bring, queue, "slow", key=mine, seconds=45 + simulation.choose("long", 3), timeout=0
+    )
     await asyncio.sleep(100)
     [job] = await web.run(ended, queue, mine)
     assert job.function == "slow", job

@@ -14,6 +14,7 @@ from tests.mutants.at_the_edge import (
     heard,
     hooks,
     lost_late,
+    resent,
     tokens,
     unanswered_claim,
 )
@@ -40,6 +41,7 @@ STORIES = {
         errands, retries, killers, hung, aborts, unique, order, groups, leaving, handover, stopped,
         limits, results, scheduled, again, outage, clock_steps, deaf, cron, deploy, records, damaged,
         starved, renewals, set_forward, abort_races, cut_claim,
-        unanswered_claim, handed_back, hooks, heard, lost_late, tokens, set_back, taken, missed, rolling, many,
+        unanswered_claim, handed_back, hooks, heard, lost_late, tokens, set_back, taken, missed, resent,
+        rolling, many,
     )
 }  # fmt: skip
