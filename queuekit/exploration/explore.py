@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from queuekit.exploration import parallel, points, reduction
-from queuekit.exploration.arguments import names, refuse_here
+from queuekit.exploration.arguments import (
+    check_amount,
+    check_story,
+    check_terms,
+    folder_of,
+    functions,
+    names,
+    refuse_here,
+)
 from queuekit.exploration.errors import ExplorationFailed, NotRepeatable, Vacuous
 from queuekit.exploration.exhaustive import EVERY_RUNS, Lived, Searched, every_schedule, seen
 from queuekit.exploration.failures import KEPT, Failure, Kept, in_words, keep, relive
@@ -31,7 +39,6 @@ from queuekit.exploration.living import (
 from queuekit.exploration.silence import silent
 from queuekit.exploration.swarm import anything, checked, drawn
 from queuekit.simulation.chooser import Deviation
-from queuekit.simulation.errors import SimulationError
 from queuekit.simulation.schedule import SCHEDULES, schedules_of
 from queuekit.simulation.world import Simulation
 
@@ -127,15 +134,6 @@ class Budget(NamedTuple):
         """How many at most; None is as many as there is time for."""
         return SEEDS if self.seeds is None and self.minutes is None else self.seeds
 
-    def check(self) -> None:
-        """Raises SimulationError for numbers that make no sense."""
-        runs, jobs, guard = self.runs, self.jobs, self.guard
-        if (runs is not None and runs < 1) or jobs < 1 or not 0 <= guard <= 1:
-            raise SimulationError(
-                f"explore(seeds={runs!r}, jobs={jobs!r}, guard={guard!r}): there is at least one run"
-                " and one process, and a share is between 0 and 1."
-            )
-
 
 def explore(
     story: Story,
@@ -191,9 +189,9 @@ def explore(
         Vacuous: no job ever ran, or a label of `reach`, or an effect of `once`, never came.
         NotRepeatable, SimulationError: a run lived twice was not the same; an argument makes no sense.
     """
-    checks = checkers_of(story, checkers)
+    rules, checks = functions(invariants, "invariants"), functions(checkers, "checkers")
     once, reach = names(once, "once"), names(reach, "reach")
-    terms = Terms(backend, limit, tuple(invariants), checks, once, check, steps=steps)
+    terms = Terms(backend, limit, rules, checkers_of(story, checks), once, check, steps=steps)
     portfolio = Portfolio(schedules_of(schedules), checked(faults), first_seed, not redeliver)
     budget = Budget(seeds, minutes, guard, jobs)
     return _Exploring(story, terms, portfolio, kept).explored(budget, redeliver, deviations, reach)
@@ -207,14 +205,20 @@ class _Exploring:
         self._story = story
         self._terms = terms
         self._portfolio = portfolio
-        self._kept = None if kept is None else Kept(Path(kept), story)
+        self._folder = folder_of(kept)
+        self._kept: Kept | None = None
 
     def explored(
         self, budget: Budget, redeliver: bool, deviations: int | None, reach: Collection[str]
     ) -> Exploration:
         """Look everywhere; what was seen if nothing was found."""
         refuse_here()
-        budget.check()
+        check_story(self._story)
+        check_terms(self._terms)
+        check_amount(
+            **budget._asdict(), first_seed=self._portfolio.first_seed, deviations=deviations
+        )
+        self._kept = None if self._folder is None else Kept(self._folder, self._story)
         began = time.monotonic()
         with _quick():
             self.kept_first()

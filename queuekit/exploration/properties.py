@@ -18,9 +18,20 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from queuekit.errors import MissingDependencyError
-from queuekit.exploration.arguments import names
+from queuekit.exploration.arguments import check_story, check_terms, functions, names
+from queuekit.exploration.errors import Vacuous
 from queuekit.exploration.failures import in_words
-from queuekit.exploration.living import LIMIT_S, STEPS_PER_RUN, Plan, Run, Story, Terms, run_once
+from queuekit.exploration.living import (
+    LIMIT_S,
+    STEPS_PER_RUN,
+    Checker,
+    Plan,
+    Run,
+    Story,
+    Terms,
+    checkers_of,
+    run_once,
+)
 from queuekit.exploration.silence import silent
 from queuekit.exploration.swarm import anything, checked
 from queuekit.simulation.chooser import Deviation
@@ -34,14 +45,38 @@ MAX_DEVIATIONS = 8
 BEYOND = 2
 "A decision may be drawn up to so many times as late as the boring run had its last: others have more."
 
+VACUOUS_RUNS = 20
+"Runs in which no job ran, after which no further one is waited for: misfortune may keep one from running."
+
 _ORDER = {"choose": 0, "swarm": 1, "schedule": 2}
+
+
+class _Seen:
+    """What the runs of a strategy have shown, all together."""
+
+    def __init__(self) -> None:
+        self._runs = 0
+        self._jobs = 0
+        self.chooses = False
+        "Whether the story leaves choices open: then whether there are jobs may be one of them."
+
+    def take(self, run: Run) -> None:
+        """Count a run in. Raises Vacuous if so many have proven nothing."""
+        self._runs += 1
+        self._jobs += run.runs_of_jobs
+        if self._runs >= VACUOUS_RUNS and not (self._jobs or self.chooses):
+            raise Vacuous(
+                f"in {self._runs} runs not one job ran.\n"
+                "  A story starts workers (simulation.worker) and enqueues jobs."
+            )
 
 
 class Simulated:
     """One drawn run, not yet lived."""
 
-    def __init__(self, story: Story, plan: Plan, terms: Terms) -> None:
+    def __init__(self, story: Story, plan: Plan, terms: Terms, seen: _Seen | None = None) -> None:
         self._story, self._plan, self._terms = story, plan, terms
+        self._seen = seen or _Seen()
 
     @property
     def tape(self) -> tuple[Deviation, ...]:
@@ -52,12 +87,15 @@ class Simulated:
         """Live through it; what came of it.
 
         Raises:
+            Vacuous: in many runs of a story that leaves nothing open not one job ran.
             AssertionError: something broke; the message tells the run as a story. What broke decides the
                 class, so that Hypothesis does not take one failure for another when it reduces.
         """
         with silent():
             run = run_once(self._story, self._plan, self._terms, trace=False)
             if run.broken is None:
+                if not self._terms.checkers:  # those know of jobs that queuekit does not
+                    self._seen.take(run)
                 return run
             told = run_once(self._story, self._plan, self._terms, tell=True)
         broken = told.broken or run.broken
@@ -80,6 +118,7 @@ def simulations(
     backend: str = "fakeredis",
     faults: Collection[str] | None = None,
     invariants: Sequence[Callable[..., object]] = (),
+    checkers: Sequence[Checker] = (),
     once: Collection[str] = (),
     limit: float = LIMIT_S,
     steps: int = STEPS_PER_RUN,
@@ -93,7 +132,9 @@ def simulations(
 
     Raises:
         MissingDependencyError: Hypothesis is not installed.
+        SimulationError: an argument makes no sense.
     """
+    check_story(story)
     if importlib.util.find_spec("hypothesis") is None:
         raise MissingDependencyError(
             "simulations() needs Hypothesis, which is not installed.\n"
@@ -101,13 +142,17 @@ def simulations(
         )
     from hypothesis import strategies  # noqa: PLC0415 (only tests have it)
 
-    terms = Terms(backend, limit, tuple(invariants), (), names(once, "once"), check, steps=steps)
-    kinds = checked(faults)
+    checks = checkers_of(story, functions(checkers, "checkers"))
+    rules, once = functions(invariants, "invariants"), names(once, "once")
+    terms = Terms(backend, limit, rules, checks, once, check, steps=steps)
+    check_terms(terms)
+    kinds, seen = checked(faults), _Seen()
 
     def strategy() -> SearchStrategy[Simulated]:
         places = _places(story, Plan(seed, "random", anything(kinds), ()), terms)
+        seen.chooses = any(site.startswith("choose:") for site, _, _ in places)
         return _drawn(places).map(
-            lambda tape: Simulated(story, Plan(seed, "random", anything(kinds), tape), terms)
+            lambda tape: Simulated(story, Plan(seed, "random", anything(kinds), tape), terms, seen)
         )
 
     return strategies.deferred(strategy)

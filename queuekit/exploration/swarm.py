@@ -151,11 +151,15 @@ def checked(kinds: Collection[str] | None) -> tuple[str, ...]:
     """
     if kinds is None:
         return DEFAULT_KINDS
-    given = (kinds,) if isinstance(kinds, str) else tuple(kinds)
+    given = (kinds,) if isinstance(kinds, str) else kinds
+    if not isinstance(given, Collection) or not all(isinstance(kind, str) for kind in given):
+        raise SimulationError(
+            f"faults={kinds!r}: faults are kinds of misfortune, in a list.\n  faults=['kill', 'pause']"
+        )
     unknown = sorted(set(given) - set(KINDS))
     if unknown:
         raise SimulationError(
-            f"faults={given!r}: exploration has no kind {', '.join(map(repr, unknown))}.\n"
+            f"faults={kinds!r}: exploration has no kind {', '.join(map(repr, unknown))}.\n"
             f"  Kinds are {', '.join(KINDS)}.\n"
             "  faults=() is none at all; the default is all but clocks that run wrong."
         )

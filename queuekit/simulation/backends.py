@@ -7,7 +7,7 @@ import functools
 import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from queuekit.errors import MissingDependencyError
 from queuekit.simulation.errors import SimulationError
@@ -77,6 +77,24 @@ class Twins:
         return f"fakeredis beside {self.real}"
 
 
+def _no_backend(backend: object) -> SimulationError:
+    return SimulationError(
+        f"backend={backend!r} is no backend.\n"
+        "  It is 'fakeredis', 'server' (a private one is started), 'both' (they are compared),\n"
+        "  or redis://host:port/database."
+    )
+
+
+def _has_numbers(parts: SplitResult) -> bool:
+    """Whether port and database of an address are such."""
+    try:
+        parts.port  # noqa: B018 (it is parsed when it is asked for)
+    except ValueError:
+        return False
+    database = parts.path.strip("/")
+    return not database or database.isdecimal()
+
+
 def resolve(backend: str | Backend, *, flush: bool = False) -> Backend:
     """The backend that a name or an address means.
 
@@ -84,6 +102,8 @@ def resolve(backend: str | Backend, *, flush: bool = False) -> Backend:
         SimulationError: it means none.
     """
     if not isinstance(backend, str):
+        if not hasattr(backend, "network"):
+            raise _no_backend(backend)
         return backend
     if backend in ("fakeredis", "fakeredis://"):
         return Embedded()
@@ -102,12 +122,8 @@ def resolve(backend: str | Backend, *, flush: bool = False) -> Backend:
     parts = urlsplit(backend)
     if parts.scheme == "unix":
         return RealServer(parts.path, flush=flush)
-    if parts.scheme != "redis" or not parts.hostname:
-        raise SimulationError(
-            f"backend={backend!r} is no backend.\n"
-            "  It is 'fakeredis', 'server' (a private one is started), 'both' (they are compared),\n"
-            "  or redis://host:port/database."
-        )
+    if parts.scheme != "redis" or not parts.hostname or not _has_numbers(parts):
+        raise _no_backend(backend)
     database = int(parts.path.strip("/") or 0)
     return RealServer(f"{parts.hostname}:{parts.port or 6379}", database, flush=flush)
 

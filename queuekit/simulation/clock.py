@@ -101,6 +101,16 @@ class OwnClock(VirtualClock):
         return self._since_ns + round((shown_ns - self._shown_ns) / self.rate)
 
 
+def _in_a_calendar(moment: object) -> bool:
+    """Whether it is seconds since 1970 that a datetime can have."""
+    earliest, latest = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+    return (
+        isinstance(moment, int | float)
+        and not isinstance(moment, bool)
+        and (earliest - EPOCH).total_seconds() <= moment <= (latest - EPOCH).total_seconds()
+    )
+
+
 def epoch_ns(moment: Moment) -> int:
     """A moment as nanoseconds since the epoch, exact to the microsecond.
 
@@ -114,9 +124,11 @@ def epoch_ns(moment: Moment) -> int:
             raise SimulationError(f"{moment!r} is no ISO 8601 moment: {error}") from error
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
-    if not isinstance(moment, datetime | int | float) or moment != moment:  # noqa: PLR0124 (NaN)
+    fits = isinstance(moment, datetime) or _in_a_calendar(moment)
+    if not fits:
         raise SimulationError(
-            f"{moment!r} is no moment.\n  It is an aware datetime, ISO text, or seconds since 1970."
+            f"{moment!r} is no moment.\n"
+            "  It is an aware datetime, ISO text, or seconds since 1970, in the years 1 to 9999."
         )
     if not isinstance(moment, datetime):
         return round(moment * 1_000_000) * 1000

@@ -12,6 +12,7 @@ from queuekit.simulation import diagnosis
 from queuekit.simulation.assertions import Assertions
 from queuekit.simulation.clock import EPOCH, Moment, VirtualClock, epoch_ns
 from queuekit.simulation.errors import SimulationError
+from queuekit.simulation.given import function, number
 from queuekit.simulation.journal import JobRecord, Journal
 
 RUN_UNTIL_LIMIT_S = 24 * 3600.0
@@ -97,6 +98,8 @@ class Passing(Assertions):
             SimulationError: it never held; the message says what was going on.
         """
         seconds = limit.total_seconds() if isinstance(limit, timedelta) else limit
+        function("run_until", "condition", condition, hint="run_until(lambda: job.done): uncalled.")
+        number("run_until", "limit", seconds, hint="Virtual seconds, or a timedelta.")
         end_ns = self.clock.elapsed_ns + round(seconds * 1_000_000_000)
         while True:
             await self.run_until_idle()

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from queuekit.simulation import given
 from queuekit.simulation.errors import ProcessDied, ProcessFailed, SimulationError, ThreadEnded
 from queuekit.simulation.process import PROCESS, Process
 
@@ -80,7 +81,13 @@ class SimulatedProcess:
         task.add_done_callback(ended, context=self._simulation.loop.server_context())
 
     def _run_main(self, main: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
-        return self._simulation.loop.create_task(main(), name=self.name)
+        coroutine = main()
+        if not inspect.iscoroutine(coroutine):
+            raise SimulationError(
+                f"process({self.name!r}, main): main gave {coroutine!r}, and no coroutine.\n"
+                "  It is an async function without arguments: async def serve(): ..."
+            )
+        return self._simulation.loop.create_task(coroutine, name=self.name)
 
     @property
     def id(self) -> str:
@@ -120,6 +127,9 @@ class SimulatedProcess:
         Raises:
             ProcessDied: the process died before the function ended, or is dead already.
         """
+        given.function(
+            "process.run", "function", function, hint="process.run(queue.enqueue, 'ship')"
+        )
         process = self.process
         if not process.alive:
             raise _dead(process)

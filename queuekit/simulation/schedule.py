@@ -142,12 +142,13 @@ def schedules_of(given: Collection[str]) -> tuple[str, ...]:
     Raises:
         SimulationError: there is none of that name, or no name.
     """
-    names = (given,) if isinstance(given, str) else tuple(given)
-    if not names or set(names) - set(SCHEDULES):
+    names = (given,) if isinstance(given, str) else given
+    if not isinstance(names, Collection) or not names or any(n not in SCHEDULES for n in names):
         raise SimulationError(
-            f"schedules={given!r}: each is one of {', '.join(map(repr, SCHEDULES))}, and there is one."
+            f"schedules={given!r}: each is one of {', '.join(map(repr, SCHEDULES))}, and there is one.\n"
+            "  schedules=['fifo'] looks at misfortunes alone."
         )
-    return names
+    return tuple(names)
 
 
 def actor_of(handle: asyncio.Handle) -> str | None:

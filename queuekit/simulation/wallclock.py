@@ -22,7 +22,7 @@ from typing import Any
 import freezegun
 from freezegun import api, config
 
-from queuekit.simulation import blocking, polling, programs, sockets, threads_by_hand
+from queuekit.simulation import blocking, other_clocks, polling, programs, sockets, threads_by_hand
 from queuekit.simulation.clock import VirtualClock
 from queuekit.simulation.errors import SimulationError
 from queuekit.simulation.scope import current_clock, current_loop
@@ -177,6 +177,7 @@ def install() -> None:
     setattr(api.FakeDate, "today", classmethod(_date_today))  # noqa: B010 (mypy knows it as a method)
     _freeze = _start_freezegun()
     _replace_everywhere(blocking.real_sleep, blocking.sleep)
+    other_clocks.install()
     sockets.install()
     polling.install()
     programs.install()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from queuekit.simulation.effects import Effects
 from queuekit.simulation.errors import ServersDisagree, SimulationError
 from queuekit.simulation.fault_words import fault_of
 from queuekit.simulation.faults import Fault, Faults
+from queuekit.simulation.given import function, tape_of, whole
 from queuekit.simulation.invariants import Invariants
 from queuekit.simulation.journal import JobRecord, Journal
 from queuekit.simulation.loop import SimulatedLoop
@@ -98,6 +100,15 @@ class Simulation(Passing):
     ) -> None:
         if jitter not in ("upper", "full"):
             raise SimulationError(f"jitter={jitter!r} is unknown; it is 'upper' or 'full'.")
+        whole("Simulation", "seed", seed, hint="The same seed gives the same run.")
+        whole("Simulation", "steps_per_instant", steps_per_instant, least=1)
+        if loop is not None and not isinstance(loop, SimulatedLoop):
+            raise SimulationError(
+                f"Simulation(loop={loop!r}): it is the loop of an earlier simulation.\n"
+                "  Without loop= each world has one of its own."
+            )
+        if choices is not None:
+            choices = tape_of(choices)
         self.seed = seed
         self.start = start
         self.journal = Journal()
@@ -218,7 +229,12 @@ class Simulation(Passing):
         return self._loop
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in this world to its end."""
+        """Run a coroutine in this world to its end.
+
+        Raises:
+            SimulationError: it is none, the world is over, or it runs already.
+        """
+        self._check_run(main)
         asyncio.set_event_loop(self.loop)
         try:
             result = self.loop.run_until_complete(main)
@@ -226,6 +242,24 @@ class Simulation(Passing):
             asyncio.set_event_loop(None)
         self._invariants.check()
         return result
+
+    def _check_run(self, main: object) -> None:
+        if not inspect.isawaitable(main):
+            raise SimulationError(
+                f"simulation.run({main!r}): that is no coroutine.\n"
+                "  Call the async function: simulation.run(main(simulation))."
+            )
+        running = asyncio._get_running_loop()
+        if self.loop.is_closed() or running is not None:
+            if inspect.iscoroutine(main):
+                main.close()  # nobody else will
+            why = (
+                "the simulation is over" if self.loop.is_closed() else "an event loop runs already"
+            )
+            raise SimulationError(
+                f"simulation.run(...) cannot run: {why}.\n"
+                "  Run it in the with block, from a plain function; inside of a coroutine, await it."
+            )
 
     # -- what is in it
 
@@ -286,6 +320,17 @@ class Simulation(Passing):
                 `run()` has it run others.
             restarts: whether `heal()` restarts it when it is dead, as somebody does with a worker.
         """
+        if not isinstance(name, str) or not name:
+            raise SimulationError(
+                f"process({name!r}): its name is a text.\n  simulation.process('web', serve)"
+            )
+        if main is not None:
+            function(
+                "process",
+                "main",
+                main,
+                hint="simulation.process('web', serve): uncalled, and async.",
+            )
         handle = SimulatedProcess(self, name, main)
         handle.restarts = restarts
         self._processes.append(handle)
@@ -305,6 +350,7 @@ class Simulation(Passing):
         0, unless the world explores or replays; let it be the least there is, since a failure is
         reduced towards it.
         """
+        whole("choose", "n", n, hint="choose('orders', 5) is 0 to 4.")
         if n < 1:
             raise SimulationError(f"choose({name!r}, {n!r}): there must be one choice at least.")
         return self.chooser.pick(f"choose:{name}", n)
@@ -367,7 +413,8 @@ class Simulation(Passing):
         """End all misfortune.
 
         No fault fires any more, what stood still goes on, who was cut off is joined to the network, the
-        server is up, and workers that are dead are restarted; other processes too if they are to.
+        server is up, and workers that are dead are restarted; other processes too if they are to. Who was
+        told to end, and has ended, stays so.
         """
         self.faults.healed = True
         self.server.start()
@@ -408,6 +455,7 @@ class Simulation(Passing):
         Returns:
             A function that takes the observer out again.
         """
+        function("observe", "observer", observer, hint="It is called with each event.")
         observers = self.loop.observers
         observers.append(observer)
         return lambda: observers.remove(observer) if observer in observers else None

@@ -330,12 +330,12 @@ def story_that_fails_at(place):
 
 def test_what_broke_is_told_with_a_run_that_did_not_break_again():
     with pytest.raises(NotRepeatable, match=r"Found by run \d of 10: .* run 4 breaks"):
-        explore(story_that_fails_at(4), seeds=10, kept=None, guard=0)
+        explore(story_that_fails_at(4), seeds=10, faults=(), kept=None, guard=0)
 
 
 def test_what_broke_in_another_process_only_is_told():
-    with pytest.raises(NotRepeatable, match="run 3 breaks") as caught:
-        explore(story_that_fails_at(3), seeds=10, kept=None, guard=0, jobs=2)
+    with pytest.raises(NotRepeatable, match="run 7 breaks") as caught:
+        explore(story_that_fails_at(7), seeds=30, faults=(), kept=None, guard=0, jobs=2)
     assert "in one of 2 processes" in str(caught.value)
 
 

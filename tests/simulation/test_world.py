@@ -146,6 +146,36 @@ def test_random_urandom_secrets_and_uuids_follow_the_seed():
     assert all(a != b for a, b in zip(world(1), world(2), strict=True))
 
 
+def test_generators_without_a_seed_follow_the_worlds():
+    own = random.Random(5)
+
+    async def draw():
+        own.seed()
+        random.seed()
+        fresh = random.Random()
+        return own.random(), random.random(), fresh.random(), os.getrandom(4)
+
+    def world(seed):
+        with Simulation(seed=seed) as simulation:
+            return simulation.run(draw())
+
+    assert world(1) == world(1)
+    assert all(a != b for a, b in zip(world(1), world(2), strict=True))
+    assert len(set(world(1))) == 4
+    assert random.Random().random() != random.Random().random()
+    assert random.Random(5).random() == random.Random(5).random()
+
+
+async def test_every_way_to_ask_for_the_time_is_virtual(simulation):
+    await simulation.advance(90)
+    assert time.ctime() == time.asctime() == "Tue Jan  1 00:01:30 2030"
+    assert time.ctime(0) == "Thu Jan  1 00:00:00 1970"
+    assert time.clock_gettime(time.CLOCK_REALTIME) == time.time()
+    assert time.clock_gettime_ns(time.CLOCK_REALTIME) == time.time_ns()
+    assert time.clock_gettime(time.CLOCK_MONOTONIC) == time.monotonic()
+    assert time.clock_gettime_ns(time.CLOCK_MONOTONIC) == time.monotonic_ns()
+
+
 async def test_an_observer_sees_steps_hops_draws_and_moments_of_a_job(simulation):
     seen = []
     simulation.chooser.draw(["jitter"])
