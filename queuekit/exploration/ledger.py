@@ -219,8 +219,8 @@ class Ledger:
         self.ticks: dict[tuple[str, int], str] = {}
         "Who has handled it first: schedule and tick -> the worker."
         self.tick_jobs: dict[tuple[str, int], str] = {}
-        self.passed_ticks: set[tuple[str, int]] = set()
-        "Handled, and no job was to come of them."
+        self.handled_ms: dict[tuple[str, int], int] = {}
+        "When each was first handled, whether a job came of it or none was to come."
         self.last_ticks: dict[str, str] = {}
         "The job of each schedule's last tick."
         self.last_claim: tuple[int, str, bool] = (-1, "", False)
@@ -369,7 +369,7 @@ class Ledger:
         self.held, self.groups, self.claims, self.runs = {}, {}, {}, {}
         self.top_fence = int(snapshot.contents.get("fence", 0))
         self.ticks, self.tick_jobs, self.last_ticks = {}, {}, {}
-        self.passed_ticks = set()
+        self.handled_ms = {}
         for worker, claim in snapshot.fields("claims").items():
             self.claims[worker] = claim.partition("\n")[0]
         leases, finished = snapshot.scores("lease"), snapshot.scores("finished")

@@ -242,6 +242,9 @@ def _refused(ledger: Ledger, life: Life, end: End, verdict: str, word: str) -> N
         ledger.breach("P2", key, f"{what} ({word})")
     elif holds and end.lost and ledger.now_ms >= life.lease_end_ms:
         ledger.breach("P1", key, f"its lease is over, and it could not be recovered ({word})")
+    elif not holds and life.ended == (end.fence, end.claim, end.lost) and word != "missing":
+        what = f"its end as {end.target} was accepted before, and is refused when it is sent again"
+        ledger.breach("P3", key, f"{what} ({word})")
     elif not holds and not end.lost:
         run = life.run_of(end.fence)
         ledger.reach(labels.LATE_WORKER)
@@ -304,19 +307,19 @@ def update(
 def cron(
     ledger: Ledger, words: list[str], raw: list[bytes], answer: Any, process: Process | None
 ) -> Sequence[Life]:
-    schedule, tick, _, key, enqueue_id, _, _, worker = words
+    schedule, tick, unique, key, enqueue_id, _, _, worker = words
     verdict, at = text(answer[0]), (schedule, int(tick))
     first = ledger.ticks.setdefault(at, worker) if verdict != "early" else worker
     if first != worker:
         ledger.reach(labels.TICK_SEEN_TWICE)
     if verdict == "overlap":
-        ledger.passed_ticks.add(at)
+        ledger.handled_ms.setdefault(at, ledger.now_ms)
         before = ledger.lives.get(ledger.last_ticks.get(schedule, ""))
         if before is not None and before.over:
             what = f"tick {tick} of {schedule!r} was passed over, and the job of the last one has ended"
             ledger.breach("P8", before.key, what)
     elif verdict == "handled" and key in ledger.lives and at not in ledger.tick_jobs:
-        ledger.passed_ticks.add(at)  # somebody has a job of that key
+        ledger.handled_ms.setdefault(at, ledger.now_ms)  # somebody has a job of that key
     if verdict != "enqueued":
         return NOBODY
     if at in ledger.tick_jobs:
@@ -324,6 +327,11 @@ def cron(
     if ledger.now_ms < at[1]:
         early = (at[1] - ledger.now_ms) / 1000
         ledger.breach("P8", key, f"tick {tick} of {schedule!r} was enqueued {early:g} s early")
+    before = ledger.lives.get(ledger.last_ticks.get(schedule, ""))
+    if unique == "1" and before is not None and not before.over:
+        what = f"tick {tick} of {schedule!r} was enqueued while the job of the last one is {before.status}"
+        ledger.breach("P8", key, what)
+    ledger.handled_ms.setdefault(at, ledger.now_ms)
     ledger.tick_jobs[at] = ledger.last_ticks[schedule] = key
     return [ledger.begin(key, enqueue_id, raw[5], 0, "")]
 

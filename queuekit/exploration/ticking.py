@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from queuekit.exploration.ledger import Ledger
+from queuekit.exploration.ledger import FOR_EVER, Ledger
 from queuekit.exploration.punctual import is_fit
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from queuekit.simulation.process import Process
     from queuekit.simulation.world import Simulation
 
-GRACE_MS = 1_000
+GRACE_MS = 500
 "So long after a tick its job may be enqueued, when nothing is disturbed."
 
 MAX_TICKS = 10_000
@@ -123,7 +123,7 @@ class Ticking:
                     missing.update(self._missing(ledger, span, schedule))
         for schedule_id, tick_ms in missing:
             ledger.breach(
-                "P8", "", f"tick {tick_ms} of {schedule_id!r} passed, and no job came of it"
+                "P8", "", f"tick {tick_ms} of {schedule_id!r} passed, and no job came of it in time"
             )
 
     def _missing(
@@ -136,7 +136,7 @@ class Ticking:
             if tick_ms + GRACE_MS > end_ms:
                 break
             at = schedule.id, tick_ms
-            if at not in ledger.tick_jobs and at not in ledger.passed_ticks:
+            if ledger.handled_ms.get(at, FOR_EVER) > tick_ms + GRACE_MS:
                 missing[at] = None
             tick_ms = schedule.next_tick_ms(tick_ms)
         return missing

@@ -134,6 +134,39 @@ async def set_back(simulation):
     await no_more_ticks(simulation)
 
 
+async def missed(simulation):
+    """Redis is away for some ticks: those are missed, and the next ones come."""
+    await asyncio.sleep(30)
+    worker(simulation, cron_jobs=[minutely(name="quick")])
+    await asyncio.sleep(60 + simulation.choose("when", 3))
+    simulation.server.outage(250)
+    await asyncio.sleep(450)
+    ticks = sorted(tick.tick_ms // 60_000 for tick in simulation.journal.ticks)
+    if calm(simulation):
+        first = ticks[0]
+        gone = [minute - first for minute in ticks]
+        assert gone[:1] == [0], gone
+        assert gone[-2:] == [6, 7], f"ticks of these minutes were handled: {gone}"
+        assert not {1, 2, 3} & set(gone), f"missed ticks were made up for: {gone}"
+    await no_more_ticks(simulation)
+
+
+async def taken(simulation):
+    """Somebody has a job of the very key that a tick's job is to have."""
+    await asyncio.sleep(30)
+    worker(simulation, cron_jobs=[minutely(name="quick")])
+    web, queue = simulation.process("web"), simulation.queue
+    minute = int(simulation.now.timestamp()) // 60 + 1
+    mine = f"cron:quick:{minute * 60_000}"
+    await web.run(
+        bring, queue, "slow", key=mine, seconds=45 + simulation.choose("long", 3), timeout=0
+    )
+    await asyncio.sleep(100)
+    [job] = await web.run(ended, queue, mine)
+    assert job.function == "slow", job
+    await no_more_ticks(simulation)
+
+
 async def deploy(simulation):
     """A worker with a new timetable takes a schedule over; the old one is refused as long as that is up."""
     await asyncio.sleep(30)

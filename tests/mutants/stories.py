@@ -14,6 +14,7 @@ from tests.mutants.at_the_edge import (
     heard,
     hooks,
     lost_late,
+    resent,
     tokens,
     unanswered_claim,
 )
@@ -32,7 +33,7 @@ from tests.mutants.in_trouble import (
     set_forward,
     starved,
 )
-from tests.mutants.on_leave import cron, deploy, leaving, rolling, set_back, stopped
+from tests.mutants.on_leave import cron, deploy, leaving, missed, rolling, set_back, stopped, taken
 
 STORIES = {
     story.__name__: story
@@ -40,6 +41,7 @@ STORIES = {
         errands, retries, killers, hung, aborts, unique, order, groups, leaving, handover, stopped,
         limits, results, scheduled, again, outage, clock_steps, deaf, cron, deploy, records, damaged,
         starved, renewals, set_forward, abort_races, cut_claim,
-        unanswered_claim, handed_back, hooks, heard, lost_late, tokens, set_back, rolling, many,
+        unanswered_claim, handed_back, hooks, heard, lost_late, tokens, set_back, taken, missed, resent,
+        rolling, many,
     )
 }  # fmt: skip
