@@ -173,6 +173,8 @@ class _Living:
         self._terms = terms
         self._run = Run(plan)
         self._at_end: Callable[[], object] | None = None
+        self._cut_off = False
+        "Whether the story was ended here, since it waits for what cannot come."
 
     def live(
         self, *, ask: bool, tell: bool, sink: Callable[[str], None] | None, trace: bool
@@ -245,11 +247,12 @@ class _Living:
         """Run a phase, which may raise some things; whether the next one makes sense."""
         try:
             simulation.run(phase(simulation))
-        except asyncio.CancelledError:  # see `_told`
-            self._run.excused = (
-                "RecordGone: the story waits for what the server does not have any more"
-            )
-            return True
+        except asyncio.CancelledError as error:  # see `_told`
+            if self._cut_off:
+                why = "the story waits for what the server does not have any more"
+                self._run.excused = f"RecordGone: {why}"
+                return True
+            self._broken(simulation, _promise_of(error, self._story), _words(error))
         except InvariantBroken as error:
             if self._swarm.data_lost:
                 self._run.excused = f"{type(error).__name__}: {error}"
@@ -277,7 +280,10 @@ class _Living:
             after = {"lose_data": UNHEALED_S, "step_clock": self._terms.limit}.get(kind)
             if after is not None:
                 loop = simulation.loop
-                loop.call_later(after, told.cancel, context=loop.server_context())
+                loop.call_later(after, cut, context=loop.server_context())
+
+        def cut() -> None:
+            self._cut_off = told.cancel()
 
         self._swarm.at_strike = cut_off
         result = await self._story(simulation)
