@@ -19,7 +19,7 @@ from tests.mutants.at_the_edge import (
     unanswered_claim,
 )
 from tests.mutants.at_work import errands, limits, many, order, results, retries
-from tests.mutants.by_clients import aborts, groups, records, scheduled, unique
+from tests.mutants.by_clients import aborts, groups, listening, records, scheduled, unique
 from tests.mutants.damage import damaged
 from tests.mutants.in_trouble import (
     again,
@@ -41,7 +41,8 @@ STORIES = {
         errands, retries, killers, hung, aborts, unique, order, groups, leaving, handover, stopped,
         limits, results, scheduled, again, outage, clock_steps, deaf, cron, deploy, records, damaged,
         starved, renewals, set_forward, abort_races, cut_claim,
-        unanswered_claim, handed_back, hooks, heard, lost_late, tokens, set_back, taken, missed, resent,
+        unanswered_claim, handed_back, hooks, heard, lost_late, tokens, set_back, taken, missed,
+        resent, listening,
         rolling, many,
     )
 }  # fmt: skip
