@@ -6,7 +6,7 @@ import asyncio
 
 from queuekit import CronJob
 from queuekit.job import Status
-from tests.mutants.tasks import fails, minutely, ok, slow, ticks, worker
+from tests.mutants.tasks import fails, insist, minutely, ok, slow, ticks, worker
 from tests.mutants.web import bring, calm, ended
 
 LEFT_WITH_NOBODY_S = 6
@@ -186,3 +186,49 @@ async def deploy(simulation):
         assert after > len(handled), "the old worker did not go on when the new one was gone"
     assert old.alive
     await no_more_ticks(simulation)
+
+
+async def caught_up(simulation):
+    """Nobody is there for some ticks: a schedule that asks for it makes up for the newest of them."""
+    schedules = [minutely(name="quick", catch_up="one")]
+    await asyncio.sleep(30)
+    one = worker(simulation, cron_jobs=schedules)
+    await asyncio.sleep(10)
+    one.terminate()
+    await asyncio.sleep(220 + simulation.choose("long", 9))
+    worker(simulation, cron_jobs=schedules)
+    await asyncio.sleep(1)
+    made = [tick.tick_ms % 3_600_000 // 60_000 for tick in simulation.journal.ticks]
+    if calm(simulation):
+        assert made == [4], f"ticks of these minutes were made up for: {made}"
+    await no_more_ticks(simulation)
+
+
+async def statistics(simulation):
+    """What workers tell of themselves, as long as they are there."""
+    one, two = worker(simulation, id="one"), worker(simulation, id="two")
+    web, queue = simulation.process("web"), simulation.queue
+
+    async def told():
+        return (await insist(queue.info))["workers"]
+
+    async def asks():
+        for key in "abc":
+            await bring(queue, "ok", key=key)
+        await ended(queue, *"abc")
+        await asyncio.sleep(30)
+        workers = await told()
+        if calm(simulation):
+            assert sum(each["stats"]["complete"] for each in workers.values()) == 3, workers
+        one.terminate()
+        two.kill()
+        await asyncio.sleep(1)
+        workers = await told()
+        assert "one" not in workers or not calm(simulation), f"one has gone: {workers}"
+        worker(simulation, id="three")
+        await asyncio.sleep(200)
+        workers = await told()
+        if calm(simulation):
+            assert list(workers) == ["three"], workers
+
+    await web.run(asks)

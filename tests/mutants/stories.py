@@ -33,7 +33,18 @@ from tests.mutants.in_trouble import (
     set_forward,
     starved,
 )
-from tests.mutants.on_leave import cron, deploy, leaving, missed, rolling, set_back, stopped, taken
+from tests.mutants.on_leave import (
+    caught_up,
+    cron,
+    deploy,
+    leaving,
+    missed,
+    rolling,
+    set_back,
+    statistics,
+    stopped,
+    taken,
+)
 
 STORIES = {
     story.__name__: story
@@ -42,7 +53,7 @@ STORIES = {
         limits, results, scheduled, again, outage, clock_steps, deaf, cron, deploy, records, damaged,
         starved, renewals, set_forward, abort_races, cut_claim,
         unanswered_claim, handed_back, hooks, heard, lost_late, tokens, set_back, taken, missed,
-        resent, listening,
+        resent, listening, caught_up, statistics,
         rolling, many,
     )
 }  # fmt: skip
