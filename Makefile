@@ -14,6 +14,8 @@ PYTEST_ARGS ?=
 MODEL_EXAMPLES ?= 7000
 DEMO ?= -m scenarios.shop
 BENCH ?= -m benchmarks
+# Fewer rounds, for a quick look: make bench-simulation ROUNDS='--rounds 3'
+ROUNDS ?=
 # Options and names: make mutants MUTANTS='--anew --seconds 20'
 MUTANTS ?=
 EXPLORE ?= 60
@@ -27,6 +29,7 @@ REDIS_LOWEST_READY := .venv-redis-$(REDIS_LOWEST)/.ready
 # The newest redis-py that SAQ accepts.
 REDIS_BENCH := 7.4.1
 BENCH_READY := .venv-bench/.ready
+BENCH_SIMULATION_READY := .venv-bench-simulation/.ready
 # The newest redis-py that arq accepts. One environment beside each $(VENV): `make test-versions` has several.
 REDIS_ARQ := 5.3.1
 ARQ_READY := $(VENV)-arq/.ready
@@ -35,7 +38,8 @@ SOURCES := queuekit pytest_plugin tests scenarios benchmarks docs conftest.py
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test quick lint format types model sweep same-traces chaos cron-years mutants explore
-.PHONY: test-servers test-arq test-redis-lowest test-versions bench bench-foreign dist constraints clean
+.PHONY: test-servers test-arq test-redis-lowest test-versions
+.PHONY: bench bench-simulation bench-foreign dist constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || sed -n 's/^\([a-z-]*\):.*## /  make \1  /p' Makefile
@@ -102,6 +106,9 @@ explore: $(READY) ## look for what breaks a promise of the queue as it is (an ho
 bench: $(BENCH_READY) ## side by side with the peers
 	$(<D)/bin/python $(BENCH)
 
+bench-simulation: $(BENCH_SIMULATION_READY) ## what the simulation costs, beside the generic simulators (simloom: PYTHON=python3.12)
+	$(<D)/bin/python -m benchmarks.simulation $(ROUNDS)
+
 bench-foreign: $(BENCH_READY) $(ARQ_READY) ## what an application of SAQ's or arq's costs in the simulation
 	.venv-bench/bin/python -m benchmarks.foreign
 	$(VENV)-arq/bin/python -m benchmarks.foreign
@@ -142,6 +149,9 @@ $(ARQ_READY): pyproject.toml .venv-redis-$(REDIS_ARQ).txt
 
 $(BENCH_READY): pyproject.toml .venv-redis-$(REDIS_BENCH).txt
 	$(call environment,$(PYTHON),.venv-bench,.venv-redis-$(REDIS_BENCH).txt,bench)
+
+$(BENCH_SIMULATION_READY): pyproject.toml constraints.txt
+	$(call environment,$(PYTHON),.venv-bench-simulation,constraints.txt,bench-simulation)
 
 # constraints.txt with another redis-py
 .venv-redis-%.txt: constraints.txt

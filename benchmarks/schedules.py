@@ -2,8 +2,8 @@
 
 python -m benchmarks.schedules [--rounds 11]
 
-A simulator that is not installed is left out. Processor time, not real time: other work on the machine
-counts less.
+A simulator that is not installed is left out; a search that has no end within 20 s is told as such.
+Processor time, not real time: other work on the machine counts less.
 """
 
 # ruff: noqa: PLC0415 (what is not installed is not imported)
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.util
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Coroutine
@@ -25,6 +26,9 @@ SEEDS = 1_000
 
 HEAP = 300_000
 "Objects that the application under test has made."
+
+SEARCH_LIMIT_S = 20.0
+"Real seconds of one search; some never end."
 
 Main = Callable[[], Coroutine[Any, Any, object]]
 
@@ -47,6 +51,15 @@ class Queuekit:
 
         replay_race(main, [], schedule="fifo")
 
+    def run_traced(self, main: Main) -> None:
+        from queuekit.simulation.clock import VirtualClock
+        from queuekit.simulation.loop import SimulatedLoop
+
+        loop = SimulatedLoop(VirtualClock(0))
+        loop.run_until_complete(main())
+        assert loop.trace.count > SLEEPS
+        loop.close()
+
     def search(self, main: Main, seed: int) -> Found | None:
         from queuekit.exploration.races import find_race
 
@@ -62,6 +75,11 @@ class Detangle:
         import detangle
 
         detangle.run(main)
+
+    def run_traced(self, main: Main) -> None:
+        import detangle
+
+        detangle.run(main, trace=True)
 
     def search(self, main: Main, seed: int) -> Found | None:
         import detangle
@@ -222,19 +240,47 @@ def on_a_heavy_heap(simulator: Any) -> float:
     return taken_ms
 
 
+def traced_sleeps_a_second(simulator: Any, tasks: int) -> float:
+    return SLEEPS / taken(lambda: simulator.run_traced(sleeps(tasks))) * 1000
+
+
+def searches(simulator: Any, main: Main, rounds: int) -> list[tuple[float, Found | None]] | None:
+    """Milliseconds and what was found, of searches from different seeds; None if one has no end."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+
+    def work() -> None:
+        for number in range(rounds):
+            began = time.process_time()
+            found = simulator.search(main, 1 + number * SEEDS)
+            sender.send(((time.process_time() - began) * 1000, found))
+
+    process = context.Process(target=work, daemon=True)
+    process.start()
+    seen = []
+    while len(seen) < rounds:
+        if not receiver.poll(SEARCH_LIMIT_S):
+            process.kill()
+            process.join()
+            return None
+        seen.append(receiver.recv())
+    process.join()
+    return seen
+
+
 def searched(simulator: Any, main: Main, rounds: int) -> str:
     """The median of searches from different seeds, each until the race is found and reduced."""
-    found = []
-    times = [
-        taken(lambda n=n: found.append(simulator.search(main, 1 + n * SEEDS)))
-        for n in range(rounds)
-    ]
-    sizes = [each.deviations for each in found if each is not None]
-    if not sizes:
-        return f"not in {statistics.median(times):,.0f} ms"
-    lines = ", lines" if all(each.lines for each in found if each is not None) else ""
-    missed = f", missed by {found.count(None)}" if None in found else ""
-    return f"{statistics.median(times):.1f} ms to {statistics.median(sizes):g}{lines}{missed}"
+    seen = searches(simulator, main, rounds)
+    if seen is None:
+        return f"no end in {SEARCH_LIMIT_S:g} s"
+    median_ms = statistics.median(took for took, _ in seen)
+    found = [each for _, each in seen if each is not None]
+    if not found:
+        return f"not in {median_ms:,.0f} ms"
+    lines = ", lines" if all(each.lines for each in found) else ""
+    missed = f", missed by {rounds - len(found)}" if len(found) < rounds else ""
+    size = statistics.median(each.deviations or 0 for each in found)
+    return f"{median_ms:.1f} ms to {size:g}{lines}{missed}"
 
 
 def median(measure: Callable[[], float], rounds: int) -> float:
@@ -248,6 +294,12 @@ def sleep_row(tasks: int) -> Callable[[Any, int], str]:
     )
 
 
+def traced_row(tasks: int) -> Callable[[Any, int], str]:
+    return lambda simulator, rounds: (
+        f"{median(lambda: traced_sleeps_a_second(simulator, tasks), rounds):,.0f}"
+    )
+
+
 def search_row(main: Main) -> Callable[[Any, int], str]:
     return lambda simulator, rounds: searched(simulator, main, rounds)
 
@@ -255,6 +307,8 @@ def search_row(main: Main) -> Callable[[Any, int], str]:
 ROWS: list[tuple[str, str, Callable[[Any, int], str]]] = [
     ("virtual sleeps a second, 1 task", "", sleep_row(1)),
     ("virtual sleeps a second, 100 tasks", "", sleep_row(100)),
+    ("the same with a trace, 1 task", "run_traced", traced_row(1)),
+    ("the same with a trace, 100 tasks", "run_traced", traced_row(100)),
     (
         "an empty run, heavy heap, ms",
         "run",
@@ -277,7 +331,12 @@ def main() -> int:
     """Print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.schedules")
     parser.add_argument("--rounds", type=int, default=11)
-    rounds = parser.parse_args().rounds
+    report(parser.parse_args().rounds)
+    return 0
+
+
+def report(rounds: int) -> None:
+    """Measure, and print the table."""
     there = [each for each in SIMULATORS if importlib.util.find_spec(each.needs)]
     print(f"\nmedians of {rounds} rounds, processor time\n")
     print(f"  {'':36}" + "".join(f"{each.name:>23}" for each in there))
@@ -287,7 +346,6 @@ def main() -> int:
             measure(each, rounds) if able else "-" for each, able in zip(there, can, strict=True)
         ]
         print(f"  {what:36}" + "".join(f"{cell:>23}" for cell in cells), flush=True)
-    return 0
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ import hashlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import redis.asyncio
+from fakeredis import FakeServer
 from fakeredis import _msgs as msgs
 from fakeredis._commands import COMMANDS_WITH_SUB, SUPPORTED_COMMANDS, Key, Signature
 from fakeredis._core import CommandItem
@@ -22,6 +24,7 @@ from fakeredis._socket import AsyncFakeSocket
 from fakeredis._socket._resp import convert_to_resp2, valid_response_type
 from fakeredis.commands_mixins import scripting_mixin
 from fakeredis.model import Hash
+from fakeredis.model._client_info import ClientInfo
 
 VERSION = (7, 4)
 "Of Redis, as which it answers."
@@ -163,10 +166,34 @@ class Lua:
             runtime.execute("collectgarbage()")
 
 
+_UNUSED = ("_event_loop", "_loop_thread_ident", "_parser", "_response_available", "responses")
+"Of each connection of fakeredis's: how it reads and answers, which is done otherwise here."
+
+
+@functools.cache
+def _beginning() -> dict[str, Any]:
+    """What fakeredis gives to every connection. Called on a running loop, as fakeredis wants it."""
+    server = FakeServer(version=VERSION)
+    socket = AsyncFakeSocket(server, 0, None, client_class=redis.asyncio.Redis)
+    return {name: value for name, value in vars(socket).items() if name not in _UNUSED}
+
+
 class CommandRunner(AsyncFakeSocket):
-    """The server's end of a connection, as far as it runs commands."""
+    """The server's end of a connection, as far as it runs commands.
+
+    It begins as fakeredis's own does, but for the queues and locks that only that one needs: to make them
+    anew takes longer than to connect.
+    """
 
     lua: Lua
+
+    def __init__(self, server: FakeServer, info: dict[str, Any]) -> None:
+        for name, value in _beginning().items():
+            self.__dict__[name] = value.copy() if type(value) in (set, dict, list) else value
+        self._server = server
+        self._db = server.dbs[0]
+        self._client_info = ClientInfo(**info, id=server.get_next_client_id())
+        server.sockets.append(self)
 
     def _name_to_func(self, cmd_name: str) -> Any:
         signature = _signature(cmd_name)

@@ -38,7 +38,6 @@ if not importlib.metadata.version("fakeredis").startswith("2.40."):
     )
 
 import fakeredis
-import redis.asyncio
 from fakeredis import _msgs as msgs
 from fakeredis._clients._tcp_server import encode_reply
 from fakeredis._command_args_parsing import Timeout
@@ -193,7 +192,7 @@ class Connection(CommandRunner):
         self._fields: list[bytes] = []
         self._name = b""
         info = {"protocol_version": 2, "addr": f"simulated:{wire.number}", "laddr": "simulated:0"}
-        super().__init__(server.fake, 0, None, client_class=redis.asyncio.Redis, client_info=info)
+        super().__init__(server.fake, info)
         server.connections.append(self)
 
     @property

@@ -242,37 +242,48 @@ class TurningLoop(ObservedLoop):
                 self.trace.time(self.now_us())
 
     def _step(self, handle: asyncio.Handle) -> None:
-        process: Process | None = handle._context.get(PROCESS)  # type: ignore[attr-defined]
-        if process is not None and process.stands_still and not process.passes(handle):
-            return
-        task = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]
-        if isinstance(task, asyncio.Task):
-            if self.observers:
-                hold = self._show(
-                    Step(task.get_name(), waiting.where(task), process.id if process else "")
-                )
-                if hold is not None:
-                    hold.catch(lambda: self._ready.append(handle))
-                    return
-                if is_dead(process):
-                    return
-            if self.trace.keeps:
-                self.trace.step(self.now_us(), task.get_name(), waiting.where(task))
-            if self.watch_steps is not None:
-                self.watch_steps(task, process)
+        process: Process | None = None
+        if self.processes:
+            process = handle._context.get(PROCESS)  # type: ignore[attr-defined]
+            if process is not None and process.stands_still and not process.passes(handle):
+                return
+        if self.observers or self.trace.keeps or self.watch_steps is not None:
+            task = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]
+            if isinstance(task, asyncio.Task) and not self._seen(task, process, handle):
+                return
         self._instant_steps += 1
         if self._instant_steps > self._counts_after:
-            self._count_turn(task, handle)
+            self._count_turn(handle)
         try:
             handle._run()
         except SystemExit as exited:  # asyncio lets it through: it ends the process, not the world
             if process is None:
                 raise
+            task = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]
             if isinstance(task, asyncio.Task):
                 task._log_traceback = False  # the process tells of it
             process.leave(exited)
 
-    def _count_turn(self, task: object, handle: asyncio.Handle) -> None:
+    def _seen(
+        self, task: asyncio.Task[Any], process: Process | None, handle: asyncio.Handle
+    ) -> bool:
+        """Show a task's step and write it down; whether it is taken now."""
+        if self.observers:
+            step = Step(task.get_name(), waiting.where(task), process.id if process else "")
+            hold = self._show(step)
+            if hold is not None:
+                hold.catch(lambda: self._ready.append(handle))
+                return False
+            if is_dead(process):
+                return False
+        if self.trace.keeps:
+            self.trace.step(self.now_us(), task.get_name(), waiting.where(task))
+        if self.watch_steps is not None:
+            self.watch_steps(task, process)
+        return True
+
+    def _count_turn(self, handle: asyncio.Handle) -> None:
+        task = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]
         self._turning[task.get_name() if isinstance(task, asyncio.Task) else "(callbacks)"] += 1
         if self._instant_steps > self.steps_per_instant:
             self._ready.appendleft(handle)  # the world is taken down yet: nothing may be lost

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import redis.asyncio
+from fakeredis import FakeServer
 from fakeredis._socket import AsyncFakeSocket
 
+from queuekit.simulation import commands
 from queuekit.simulation.server import Connection, EmbeddedServer
 
 SHOWN = 80
@@ -113,3 +116,24 @@ def test_what_a_subscriber_hears_of_keys_is_what_fakeredis_tells():
     asyncio.run(main())
     assert heard[0] == heard[1]
     assert len(heard[0]) > 7
+
+
+def test_a_connection_begins_as_one_of_fakeredis_does():
+    async def main():
+        fake = FakeServer(version=(7, 4))
+        genuine = vars(AsyncFakeSocket(fake, 0, None, client_class=redis.asyncio.Redis))
+        first, second = (vars(Connection(EmbeddedServer(), Heard())) for _ in range(2))
+        for name, value in genuine.items():
+            if name in commands._UNUSED:
+                assert name not in first
+            elif isinstance(value, str | int | None):
+                assert first[name] == value or name == "_fileno", name
+            elif isinstance(value, set | dict | list) and name != "_client_info":
+                assert first[name] == value == type(value)(), name
+                assert first[name] is not second[name], name
+        assert set(first["_client_info"]) - {"addr", "laddr", "protocol-version"} == set(
+            genuine["_client_info"]
+        )
+        assert first["_server"] is not second["_server"]
+
+    asyncio.run(main())
