@@ -49,6 +49,16 @@ class Session:
         self.hears_work = False
         self._alarms: list[asyncio.TimerHandle] = []
         self._guard: asyncio.TimerHandle | None = None
+        self._cancellations = _cancellations()
+
+    def heed_cancellation(self) -> None:
+        """Raise what a command to Redis may have swallowed.
+
+        Python 3.11's wait_for(), which redis-py sends commands with, swallows a cancellation that meets it
+        when the answer is there. That it was asked for is still known.
+        """
+        if _cancellations() > self._cancellations:
+            raise asyncio.CancelledError
 
     def stop(self) -> None:
         self.stopping = True
@@ -170,6 +180,11 @@ class Session:
             for task in duties:
                 task.cancel()
             await asyncio.wait(duties, timeout=CANCEL_AGAIN_S)
+
+
+def _cancellations() -> int:
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
 
 
 @contextlib.asynccontextmanager

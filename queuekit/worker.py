@@ -262,6 +262,7 @@ class Worker(Generic[CtxType]):
         """Claim first, wait after, always: the token may have been somebody else's."""
         pauses = Backoff()
         while not session.stopping:
+            session.heed_cancellation()
             session.attention.clear()
             try:
                 claimed = await session.intake.claim()
@@ -333,6 +334,7 @@ class Worker(Generic[CtxType]):
                 due_s = (claimed.due_ms - claimed.now_ms) / 1000
             session.wake_in(due_s=due_s, upkeep_s=self._bound(claimed))
         await session.listen(for_work=self.has_room())
+        session.heed_cancellation()
         await session.attention.wait()
 
     def _bound(self, claimed: Claimed) -> float:

@@ -87,7 +87,7 @@ def _check_end(
 
 def _over_time(ledger: Ledger, run: Run, timeout_s: float) -> bool:
     """Whether a run has had its time. A task may return as its time-out strikes, when its worker hung."""
-    return bool(timeout_s) and ledger.now_ms - run.claimed_ms >= timeout_s * 1000
+    return bool(timeout_s) and ledger.steady_ms - run.steady_claimed_ms >= timeout_s * 1000
 
 
 def _check_failure(

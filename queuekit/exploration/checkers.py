@@ -190,6 +190,8 @@ class Watch(Tap):
         network = self._loop.network
         assert network is not None
         self._tell_time(ledger)
+        if ledger.tampered:
+            return  # nothing of it is judged, and its records may be anything
         ledger.begin_anew(snapshot_of(network.contents(ledger.root, ledger.database), ledger.root))
 
     def _upkeep(
@@ -200,14 +202,17 @@ class Watch(Tap):
         if script == "adopt" and hears:
             fit = process is None or is_fit(process)
             self._ticking.begin(ledger, words[0], fit=fit)
-        elif script == "register" and words[1] == "0":
-            self._ticking.end(ledger, words[0])
-            ledger.present.pop(words[0], None)
         elif script == "register":
+            ledger.forget_the_silent()
+            ledger.alive_until_ms[words[0]] = ledger.now_ms + int(words[1])
             ledger.present[words[0]] = process
+            if words[1] == "0":
+                self._ticking.end(ledger, words[0])
+                del ledger.present[words[0]]
 
     def _tell_time(self, ledger: Ledger) -> None:
-        ledger.now_ms = self._loop.server_clock.time_ns() // 1_000_000
+        clock = self._loop.server_clock
+        ledger.tell_time(clock.time_ns() // 1_000_000, clock.skew_ns // 1_000_000)
         ledger.now_ns = self._loop.clock.elapsed_ns
 
     # -- what clients saw

@@ -45,8 +45,15 @@ def excused(simulation: Simulation, watch: Watch, error: BaseException) -> bool:
     return any(_is_caused(simulation, watch, each) for each in _said_causes(error))
 
 
-def server_is_away(simulation: Simulation, watch: Watch, error: BaseException) -> bool:
-    """Whether there is no Redis to ask, and just that was raised: what excuses what must hold in the end."""
+def nothing_to_ask(simulation: Simulation, watch: Watch, error: BaseException) -> bool:
+    """What excuses what must hold in the end.
+
+    There is no Redis to ask, and just that was raised; or a job has failed since its task was cancelled.
+    """
+    if any(
+        _was_cancelled(simulation, life) for each in watch.ledgers() for life in each.lives.values()
+    ):
+        return True
     return simulation.loop.server_down and excused(simulation, watch, error)
 
 
@@ -80,7 +87,13 @@ def _failed_by_it(simulation: Simulation, watch: Watch, queue: str, key: str) ->
     if life is None or life.status != "failed" or life.run is None:
         return False
     run = life.run
+    if _was_cancelled(simulation, life):
+        return True
     return run.let_go == "lost" or (run.error is not None and excused(simulation, watch, run.error))
+
+
+def _was_cancelled(simulation: Simulation, life: Life) -> bool:
+    return life.status == "failed" and f"task {life.key}" in simulation.faults.cancelled
 
 
 def _life_of(watch: Watch, queue: str, key: str) -> Life | None:

@@ -63,6 +63,7 @@ class Run:
         "outcome",
         "own_end",
         "process",
+        "steady_claimed_ms",
         "told",
         "told_lost_ns",
         "worker",
@@ -77,6 +78,8 @@ class Run:
         "Whether its worker says that it is over."
         self.worker = worker
         self.process = process
+        self.steady_claimed_ms = claimed_ms
+        "When it was claimed, by a clock that nobody sets."
         self.lease_end_ms = lease_end_ms
         "As it was last renewed, by the server's clock."
         self.lease_over_ns = 0
@@ -109,6 +112,8 @@ class Life:
         self.key = key
         self.payload = payload
         self.due_ms = due_ms
+        self.was_due = False
+        "Whether its time had come before the server's clock was set back."
         self.group = group
         self.status = status
         self.acknowledged = False
@@ -128,6 +133,8 @@ class Life:
         self.earlier: tuple[Life, ...] = ()
         "The lives of its key before, whose enqueues are still known."
         self.runs: list[Run] = []
+        self.inherited = False
+        "Whether its past is not known, since the server has lost data meanwhile."
         self.retried_by: Process | None = None
         self.entered_ms = 0
         "Since when it is queued."
@@ -203,13 +210,17 @@ class Ledger:
         self.claims: dict[str, str] = {}
         "The last claim of each worker."
         self.workers: dict[str, Process | None] = {}
+        self.anew = False
+        "Whether the server has lost data: attempts are counted by it from what it held, again."
+        self.alive_until_ms: dict[str, int] = {}
+        "When each counts as gone, unless it is heard of before."
         self.present: dict[str, Process | None] = {}
         "Workers that have told that they are there, and not that they leave."
         self.ticks: dict[tuple[str, int], str] = {}
         "Who has handled it first: schedule and tick -> the worker."
         self.tick_jobs: dict[tuple[str, int], str] = {}
-        self.passed_ticks: set[tuple[str, int]] = set()
-        "Handled, and no job was to come of them."
+        self.handled_ms: dict[tuple[str, int], int] = {}
+        "When each was first handled, whether a job came of it or none was to come."
         self.last_ticks: dict[str, str] = {}
         "The job of each schedule's last tick."
         self.last_claim: tuple[int, str, bool] = (-1, "", False)
@@ -217,14 +228,48 @@ class Ledger:
         self.has_lived_well: Callable[[str, int], bool] = lambda worker, since_ms: False
         "Whether a worker runs, and nothing was disturbed since then."
         self.now_ms = 0
-        "By the server's clock."
         self.now_ns = 0
         "Of the world's elapsed time."
+        self.latest_ms = 0
+        "The latest time that the server's clock has shown."
+        self.ahead_ms = 0
+        "How far the server's clock was set ahead."
+
+    @property
+    def steady_ms(self) -> int:
+        """The server's time, had nobody ever set its clock."""
+        return self.now_ms - self.ahead_ms
+
+    def tell_time(self, now_ms: int, ahead_ms: int) -> None:
+        """It is then, by the server's clock; what is over stays over when that was set back."""
+        if now_ms < self.now_ms:
+            self._set_back(now_ms)
+        self.now_ms, self.ahead_ms = now_ms, ahead_ms
+        self.latest_ms = max(self.latest_ms, now_ms)
+
+    def _set_back(self, now_ms: int) -> None:
+        for life in self.lives.values():
+            if life.status == "queued" and life.due_ms <= self.now_ms:
+                life.was_due = True
+            if life.ends_ms <= self.now_ms:
+                life.ends_ms = 0
+            for each in (life, *life.earlier):
+                if each.known_until_ms <= self.now_ms:
+                    each.known_until_ms = 0
+        for life in [each for each in self.ready.values() if each.due_ms > now_ms]:
+            del self.ready[life.key]
+            self._wait(life)
 
     def breach(self, promise: str, key: str, what: str) -> None:
         """A promise is broken, now."""
         if not self.tampered:
             self._report(Broken(promise, what, self.now_ms, key, self.name))
+
+    def forget_the_silent(self) -> None:
+        """A worker registers: last claims of those that were silent for too long are forgotten."""
+        for worker, until_ms in self.alive_until_ms.items():
+            if until_ms <= self.now_ms:
+                self.claims.pop(worker, None)
 
     # -- how jobs move
 
@@ -249,6 +294,10 @@ class Ledger:
     def _enter(self, life: Life) -> None:
         life.status = "queued"
         life.entered_ms = self.now_ms
+        life.was_due = False
+        self._wait(life)
+
+    def _wait(self, life: Life) -> None:
         self._pushed += 1
         heapq.heappush(self._waiting, (life.due_ms, self._pushed, life))
 
@@ -260,6 +309,7 @@ class Ledger:
 
     def take(self, life: Life, run: Run, claim: str) -> None:
         """It is claimed."""
+        run.steady_claimed_ms = run.claimed_ms - self.ahead_ms
         self._leave(life)
         life.status, life.fence, life.claim = "active", run.fence, claim
         life.lease_end_ms, life.worker = run.lease_end_ms, run.worker
@@ -314,20 +364,24 @@ class Ledger:
 
     def begin_anew(self, snapshot: Snapshot) -> None:
         """Take what the server holds now for what it must hold."""
+        self.anew = True
         self.lives, self.by_id, self.ready, self._waiting = {}, {}, {}, []
         self.held, self.groups, self.claims, self.runs = {}, {}, {}, {}
         self.top_fence = int(snapshot.contents.get("fence", 0))
         self.ticks, self.tick_jobs, self.last_ticks = {}, {}, {}
-        self.passed_ticks = set()
+        self.handled_ms = {}
+        for worker, claim in snapshot.fields("claims").items():
+            self.claims[worker] = claim.partition("\n")[0]
         leases, finished = snapshot.scores("lease"), snapshot.scores("finished")
         for key in sorted({*snapshot.calls, *snapshot.jobs}):
             call, state = snapshot.calls.get(key, b""), snapshot.jobs.get(key, {})
             head, _, payload = call.partition(b"\n")
             life = Life(key, payload, int(state.get("due", 0)), state.get("group", ""), "queued")
             self.lives[key] = life
+            life.inherited = True
             self.by_id[(head or state.get("gone", "").encode()).partition(b" ")[0].decode()] = life
             life.fence, life.claim = int(state.get("fence", 0)), state.get("claim", "")
-            life.lease_end_ms = int(leases.get(key, 0))
+            life.lease_end_ms, life.worker = int(leases.get(key, 0)), state.get("worker", "")
             for name in ("attempts", "failures", "losses", "unknown"):
                 setattr(life, name, int(state.get(name, 0)))
             status = state.get("status", "queued")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import traceback
 from collections import Counter
@@ -12,7 +13,7 @@ from typing import Any
 
 from queuekit.errors import TaskArgumentsError
 from queuekit.exploration.checkers import Watch
-from queuekit.exploration.excuses import excused, server_is_away
+from queuekit.exploration.excuses import excused, nothing_to_ask
 from queuekit.exploration.once import done_again
 from queuekit.exploration.swarm import CALM, Profile, Swarm
 from queuekit.exploration.telling import Teller
@@ -172,6 +173,8 @@ class _Living:
         self._terms = terms
         self._run = Run(plan)
         self._at_end: Callable[[], object] | None = None
+        self._cut_off = False
+        "Whether the story was ended here, since it waits for what cannot come."
 
     def live(
         self, *, ask: bool, tell: bool, sink: Callable[[str], None] | None, trace: bool
@@ -226,12 +229,13 @@ class _Living:
             run.choices = pool.schedule.choices
 
     def _phases(self, simulation: Simulation, watch: Watch, swarm: Swarm) -> None:
+        self._swarm = swarm
         may = partial(excused, simulation, watch)
         went = self._attempt(simulation, self._told, may)
         if went:
             went = self._attempt(simulation, lambda world: self._live_out(world, watch, swarm), may)
         if went and self._at_end is not None:
-            self._attempt(simulation, self._end, partial(server_is_away, simulation, watch))
+            self._attempt(simulation, self._end, partial(nothing_to_ask, simulation, watch))
         self._judge(simulation, watch)
 
     def _attempt(
@@ -243,7 +247,16 @@ class _Living:
         """Run a phase, which may raise some things; whether the next one makes sense."""
         try:
             simulation.run(phase(simulation))
+        except asyncio.CancelledError as error:  # see `_told`
+            if self._cut_off:
+                why = "the story waits for what the server does not have any more"
+                self._run.excused = f"RecordGone: {why}"
+                return True
+            self._broken(simulation, _promise_of(error, self._story), _words(error))
         except InvariantBroken as error:
+            if self._swarm.data_lost:
+                self._run.excused = f"{type(error).__name__}: {error}"
+                return True
             self._broken(simulation, f"invariant:{error.name}", str(error))
         except tuple(kind for kind, _ in _STANDSTILLS) as error:
             name = next(name for kind, name in _STANDSTILLS if isinstance(error, kind))
@@ -251,7 +264,7 @@ class _Living:
             if name == "livelock":
                 simulation.loop.fatal = None  # told; those who are left may take leave
         except Exception as error:  # of the story: jobs are not concerned, the run is judged by it
-            if may(error):
+            if self._swarm.data_lost or may(error):
                 self._run.excused = f"{type(error).__name__}: {error}"
                 return True
             self._broken(simulation, _promise_of(error, self._story), _words(error))
@@ -260,6 +273,19 @@ class _Living:
         return False
 
     async def _told(self, simulation: Simulation) -> None:
+        told = asyncio.current_task()
+        assert told is not None
+
+        def cut_off(kind: str) -> None:
+            after = {"lose_data": UNHEALED_S, "step_clock": self._terms.limit}.get(kind)
+            if after is not None:
+                loop = simulation.loop
+                loop.call_later(after, cut, context=loop.server_context())
+
+        def cut() -> None:
+            self._cut_off = told.cancel()
+
+        self._swarm.at_strike = cut_off
         result = await self._story(simulation)
         self._at_end = result if callable(result) else None
 
@@ -276,7 +302,10 @@ class _Living:
         end_ms = simulation.clock.time_ns() // 1_000_000 + round((UNHEALED_S + limit) * 1000)
 
         def waiting() -> list[str]:
-            return _unfinished(simulation, watch, end_ms) + _foreign(simulation, self._terms)
+            ahead_ms = simulation.loop.server_clock.skew_ns // 1_000_000
+            return _unfinished(simulation, watch, end_ms + ahead_ms) + _foreign(
+                simulation, self._terms
+            )
 
         async def ended_within(seconds: float) -> bool:
             try:
@@ -305,7 +334,9 @@ class _Living:
                 Breach(b.promise, str(b), (b.at_ms - start_ms) / 1000, b.job)
                 for b in watch.broken()
             ]
-        for checker in self._terms.checkers:
+        # Nobody can promise anything of what the server has lost; P1 to P8 are judged by what it holds since.
+        lost = self._swarm.data_lost
+        for checker in () if lost else self._terms.checkers:
             for each in checker(simulation):
                 at_ms = getattr(each, "at_ms", None)
                 found.append(
@@ -316,7 +347,7 @@ class _Living:
                         str(getattr(each, "job", "")),
                     )
                 )
-        found += _done_twice(simulation, self._terms.once)
+        found += _done_twice(simulation, () if lost else self._terms.once)
         found += self._broken_processes(simulation, watch)
         found += _broken_callbacks(simulation)
         # What the queue broke comes first: a story often fails because of it.

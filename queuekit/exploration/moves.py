@@ -63,6 +63,7 @@ def claim(
     worker, claim_id, lease_ms = words[0], words[1], int(words[3])
     jobs = answer[5]
     ledger.workers[worker] = process
+    ledger.alive_until_ms[worker] = ledger.now_ms + int(words[4])
     if ledger.claims.get(worker) == claim_id:
         _claimed_again(ledger, claim_id, [text(job[0]) for job in jobs])
         return NOBODY
@@ -105,7 +106,7 @@ def _check_claim(ledger: Ledger, life: Life, worker: str, fence: int) -> None:
         left = (life.lease_end_ms - now_ms) / 1000
         what = f"was given to {worker} while {life.worker} holds it, for {left:g} s more"
         ledger.breach("P2", key, what)
-    elif now_ms < life.due_ms:
+    elif now_ms < life.due_ms and not life.was_due:
         early = (life.due_ms - now_ms) / 1000
         ledger.breach("P5", key, f"was given to {worker} {early:g} s before its time")
     if fence <= ledger.top_fence:
@@ -198,7 +199,7 @@ def _ended(ledger: Ledger, life: Life, end: End, process: Process | None) -> Non
         ledger.breach("P3", key, f"was made {end.target} after its abort was acknowledged")
     elif life.status == "active" and end.target == "aborted":
         ledger.breach("P3", key, "was made aborted, and nobody has asked for that")
-    if end.lost and run is not None and ledger.has_lived_well(run.worker, run.claimed_ms):
+    if end.lost and run is not None and ledger.has_lived_well(run.worker, run.steady_claimed_ms):
         what = f"was lost by {run.worker}, which runs, and nothing has disturbed it since its claim"
         ledger.breach("P4", key, what)
     budget.check(ledger, life, run, end)
@@ -230,7 +231,7 @@ def _refused(ledger: Ledger, life: Life, end: End, verdict: str, word: str) -> N
     key, holds = life.key, life.holds(end.fence, end.claim)
     if verdict == "done":
         ledger.reach(labels.SENT_TWICE)
-        if life.ended != (end.fence, end.claim, end.lost):
+        if life.ended != (end.fence, end.claim, end.lost) and not life.inherited:
             ledger.breach("P3", key, f"{end.target} was answered as done, and it never was")
     elif verdict == "aborting":
         ledger.reach(labels.ABORT_RACED)
@@ -241,6 +242,9 @@ def _refused(ledger: Ledger, life: Life, end: End, verdict: str, word: str) -> N
         ledger.breach("P2", key, f"{what} ({word})")
     elif holds and end.lost and ledger.now_ms >= life.lease_end_ms:
         ledger.breach("P1", key, f"its lease is over, and it could not be recovered ({word})")
+    elif not holds and life.ended == (end.fence, end.claim, end.lost) and word != "missing":
+        what = f"its end as {end.target} was accepted before, and is refused when it is sent again"
+        ledger.breach("P3", key, f"{what} ({word})")
     elif not holds and not end.lost:
         run = life.run_of(end.fence)
         ledger.reach(labels.LATE_WORKER)
@@ -303,19 +307,19 @@ def update(
 def cron(
     ledger: Ledger, words: list[str], raw: list[bytes], answer: Any, process: Process | None
 ) -> Sequence[Life]:
-    schedule, tick, _, key, enqueue_id, _, _, worker = words
+    schedule, tick, unique, key, enqueue_id, _, _, worker = words
     verdict, at = text(answer[0]), (schedule, int(tick))
     first = ledger.ticks.setdefault(at, worker) if verdict != "early" else worker
     if first != worker:
         ledger.reach(labels.TICK_SEEN_TWICE)
     if verdict == "overlap":
-        ledger.passed_ticks.add(at)
+        ledger.handled_ms.setdefault(at, ledger.now_ms)
         before = ledger.lives.get(ledger.last_ticks.get(schedule, ""))
         if before is not None and before.over:
             what = f"tick {tick} of {schedule!r} was passed over, and the job of the last one has ended"
             ledger.breach("P8", before.key, what)
     elif verdict == "handled" and key in ledger.lives and at not in ledger.tick_jobs:
-        ledger.passed_ticks.add(at)  # somebody has a job of that key
+        ledger.handled_ms.setdefault(at, ledger.now_ms)  # somebody has a job of that key
     if verdict != "enqueued":
         return NOBODY
     if at in ledger.tick_jobs:
@@ -323,6 +327,11 @@ def cron(
     if ledger.now_ms < at[1]:
         early = (at[1] - ledger.now_ms) / 1000
         ledger.breach("P8", key, f"tick {tick} of {schedule!r} was enqueued {early:g} s early")
+    before = ledger.lives.get(ledger.last_ticks.get(schedule, ""))
+    if unique == "1" and before is not None and not before.over:
+        what = f"tick {tick} of {schedule!r} was enqueued while the job of the last one is {before.status}"
+        ledger.breach("P8", key, what)
+    ledger.handled_ms.setdefault(at, ledger.now_ms)
     ledger.tick_jobs[at] = ledger.last_ticks[schedule] = key
     return [ledger.begin(key, enqueue_id, raw[5], 0, "")]
 

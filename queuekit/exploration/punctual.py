@@ -31,12 +31,12 @@ class Punctuality:
         self.calm_from_ns = self._simulation.environment.idle_until_ns() + round(CALM_S * 1e9)
 
     def has_lived_well(self, ledger: Ledger, address: str, since_ms: int) -> bool:
-        """Whether a worker runs, and all was calm since a moment (of the server's clock).
+        """Whether a worker runs, and all was calm since a moment (of the clock that nobody sets).
 
         What came before it counts, too: a claim that was long on its way brings less of a lease.
         """
         now_ns = self._simulation.clock.elapsed_ns
-        if now_ns - (ledger.now_ms - since_ms) * 1_000_000 < self.calm_from_ns:
+        if now_ns - (ledger.steady_ms - since_ms) * 1_000_000 < self.calm_from_ns:
             return False
         process = ledger.workers.get(address)
         return (process is None or is_fit(process)) and any(

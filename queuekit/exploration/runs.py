@@ -16,18 +16,19 @@ tries each half second, and no try outlasts the lease."""
 def began(ledger: Ledger, life: Life, run: Run) -> None:
     """Called when a task is called, before it is entered."""
     key, now_ms = life.key, ledger.now_ms
-    if not life.holds(run.fence, life.claim):
+    taken = run.let_go == "lost" and _cannot_know(ledger, run)
+    if not life.holds(run.fence, life.claim) and not taken:
         how = life.status if life.over else f"{life.status} under fence {life.fence}"
         ledger.breach("P2", key, f"was begun by fence {run.fence}, and it is {how}")
-    elif now_ms >= life.lease_end_ms and not _has_clocks_of_its_own(run.process):
-        late = (now_ms - life.lease_end_ms) / 1000
+    elif now_ms >= run.lease_end_ms and not _cannot_know(ledger, run):
+        late = (now_ms - run.lease_end_ms) / 1000
         ledger.breach("P2", key, f"was begun by {run.worker} {late:g} s after its lease had ended")
     for other in life.runs:
         if other is run or not other.open or other.own_end:
             continue
         if other.worker == run.worker:  # now it knows, whatever it thought of its lease
             other.lease_over_ns = min(other.lease_over_ns, ledger.now_ns)
-        if other.let_go == "lost" or now_ms >= other.lease_end_ms:
+        if taken or other.let_go == "lost" or now_ms >= other.lease_end_ms:
             ledger.reach(labels.OVERLAP)
         else:
             left = (other.lease_end_ms - now_ms) / 1000
@@ -41,7 +42,7 @@ def goes_on(ledger: Ledger, life: Life, run: Run, clean_up_s: float, held_back_n
     process = run.process
     if process is None or not run.open or run.own_end or not run.lease_over_ns:
         return
-    if process.stands_still or _has_clocks_of_its_own(process):
+    if process.stands_still or process.clock.rate != 1:
         return
     over_ns, told_ns = run.lease_over_ns, run.told_lost_ns
     if (
@@ -60,7 +61,7 @@ def told(
 ) -> None:
     """A worker says how a run of its has ended: once, and not other than Redis says."""
     number = details["attempt"]
-    if not isinstance(number, int) or not 0 < number <= len(life.runs):
+    if ledger.anew or not isinstance(number, int) or not 0 < number <= len(life.runs):
         return
     run = life.runs[number - 1]
     if process is None or run.process is not process:
@@ -85,6 +86,7 @@ def _check_alone(ledger: Ledger, life: Life, run: Run) -> None:
             ledger.breach("P4", suspect.key, what)
 
 
-def _has_clocks_of_its_own(process: Process | None) -> bool:
-    """Whether what it knows of its lease, by its own clock, may be wrong."""
-    return process is not None and process.clock.rate != 1
+def _cannot_know(ledger: Ledger, run: Run) -> bool:
+    """Whether a worker may still count on its lease: its clocks run wrong, or the server's was set."""
+    drifts = run.process is not None and run.process.clock.rate != 1
+    return drifts or ledger.now_ns < run.lease_over_ns

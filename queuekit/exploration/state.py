@@ -63,5 +63,5 @@ def _compare_unfinished(
     if due is not None and due != life.due_ms:
         promise = "P5" if due < life.due_ms else "P6"
         ledger.breach(promise, life.key, f"waits for {due:.0f}, and is due at {life.due_ms}")
-    elif due is None and life.due_ms > ledger.now_ms:
+    elif due is None and life.due_ms > ledger.now_ms and not life.was_due:
         ledger.breach("P5", life.key, f"could be run now, and is due at {life.due_ms}")

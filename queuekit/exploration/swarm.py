@@ -11,19 +11,23 @@ al., ISSTA 2012).
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from queuekit.simulation import fault_kinds
 from queuekit.simulation.effects import MOMENTS
 from queuekit.simulation.errors import SimulationError
+from queuekit.simulation.faults import STALE_LAG_S
 from queuekit.simulation.observe import Hop, Moment
 
 if TYPE_CHECKING:
     from queuekit.simulation.process import Process
     from queuekit.simulation.world import Simulation
+
+LATER_KINDS = frozenset({"cancel", "lose_data"})
 
 MAX_LOSSES = 2
 "Strikes of one run that can cost a job its run: as many as `max_lost` allows by default."
@@ -58,7 +62,10 @@ class Kind:
     "Whether it strikes in the midst of a task."
     loses: bool = False
     "Whether it can cost a job its run."
-    default: bool = True
+    common: bool = True
+    "Whether each run may meet it; the others are for a share of the runs."
+    fault: str = ""
+    "The kind of fault that it is, if that has another name."
 
 
 _ANY: tuple[Mapping[str, Any], ...] = ({},)
@@ -96,15 +103,29 @@ KINDS: Mapping[str, Kind] = {
     "outage": Kind(({"seconds": 1}, {"seconds": 8}, {"seconds": 45}), loses=True),
     "restart_server": Kind(({"data": "kept"},), replies=False),
     "skew": Kind(({"seconds": 5}, {"seconds": -60}, {"seconds": 3600}), replies=False),
-    "drift": Kind(({"rate": 0.01}, {"rate": -0.2}, {"rate": 0.2}), replies=False, default=False),
+    "drift": Kind(({"rate": 0.01}, {"rate": -0.2}, {"rate": 0.2}), replies=False, common=False),
     "step_clock": Kind(
-        ({"seconds": 1}, {"seconds": -60}, {"seconds": 60}), replies=False, default=False
+        ({"seconds": 1}, {"seconds": -60}, {"seconds": 60}), replies=False, common=False
+    ),
+    "cancel": Kind(_ANY, requests=False, replies=False, common=False),
+    "lose_data": Kind(
+        ({"data": "stale", "lag": STALE_LAG_S}, {"data": "lost"}),
+        replies=False,
+        common=False,
+        fault="restart_server",
     ),
 }
 "All kinds, in the order in which they are asked."
 
-DEFAULT_KINDS = tuple(name for name, kind in KINDS.items() if kind.default)
-"Those that a queue must live through with every promise kept. Not in it: clocks that run wrong or jump."
+COMMON_KINDS = tuple(name for name, kind in KINDS.items() if kind.common)
+"Those that a queue must live through with every promise kept."
+
+RARE_KINDS = tuple(name for name, kind in KINDS.items() if not kind.common)
+"""Those that suspend some promises, or end jobs by the rule: clocks that run wrong or jump, tasks that are
+cancelled, and a server that loses what it has acknowledged."""
+
+RARE_SHARE = 0.25
+"Of the runs that may meet those: what is excused in them is not tested."
 
 
 @dataclass(frozen=True)
@@ -129,12 +150,18 @@ CALM = Profile()
 def drawn(seed: int, kinds: Collection[str]) -> Profile:
     """The profile of a seed: each kind in it or not, and a rate for each."""
     source = random.Random(f"queuekit swarm {seed}")  # noqa: S311 (replayable)
-    rates = {
-        name: source.choice(RATES) for name in KINDS if source.random() < 0.5 and name in kinds
-    }
-    if not rates and kinds:
-        rates = {source.choice(sorted(kinds)): source.choice(RATES)}
-    return Profile(rates, strikes=source.choice(MAX_STRIKES), losses=MAX_LOSSES)
+    everything = len(kinds) == len(KINDS)
+    asked = COMMON_KINDS if everything else kinds
+    # Kinds that came later have draws of their own, so that a seed that has found something finds it again.
+    old = [name for name in KINDS if name not in LATER_KINDS or name in asked]
+    rates = {name: source.choice(RATES) for name in old if source.random() < 0.5 and name in asked}
+    if not rates and asked:
+        rates = {source.choice(sorted(asked)): source.choice(RATES)}
+    strikes = source.choice(MAX_STRIKES)
+    rare = random.Random(f"queuekit rare {seed}")  # noqa: S311 (as above)
+    if everything and rare.random() < RARE_SHARE:
+        rates |= {name: rare.choice(RATES) for name in RARE_KINDS if rare.random() < 0.5}
+    return Profile(rates, strikes=strikes, losses=MAX_LOSSES)
 
 
 def anything(kinds: Collection[str]) -> Profile:
@@ -150,7 +177,7 @@ def checked(kinds: Collection[str] | None) -> tuple[str, ...]:
         SimulationError: there is no such kind.
     """
     if kinds is None:
-        return DEFAULT_KINDS
+        return tuple(KINDS)
     given = (kinds,) if isinstance(kinds, str) else kinds
     if not isinstance(given, Collection) or not all(isinstance(kind, str) for kind in given):
         raise SimulationError(
@@ -161,7 +188,7 @@ def checked(kinds: Collection[str] | None) -> tuple[str, ...]:
         raise SimulationError(
             f"faults={kinds!r}: exploration has no kind {', '.join(map(repr, unknown))}.\n"
             f"  Kinds are {', '.join(KINDS)}.\n"
-            "  faults=() is none at all; the default is all but clocks that run wrong."
+            "  faults=() is none at all; the default is all of them."
         )
     return tuple(name for name in KINDS if name in given)
 
@@ -183,6 +210,15 @@ class Swarm:
             simulation.faults.by_chance = self._at_hop
             simulation.faults.by_chance_at_moments = self._at_moment
             simulation.faults.watch_hops()
+        self._cancels = profile.rates.get("cancel")
+        self._struck_workers: dict[Process, None] = {}
+        self.data_lost = False
+        "Whether the server has lost, or is about to lose, what it had acknowledged."
+        self.at_strike: Callable[[str], None] = lambda kind: None
+        "Told of each kind that strikes."
+        if self._cancels is not None:
+            simulation.faults.by_chance_at_steps = self._at_step
+            simulation.faults.watch_steps()
 
     def _at_hop(self, hop: Hop, process: Process | None) -> tuple[str, Mapping[str, Any]] | None:
         if process is None or self._strikes <= 0 or hop.command.upper() in HANDSHAKE:
@@ -196,6 +232,24 @@ class Swarm:
         if self._strikes <= 0 or (name in MOMENTS and name not in STRIKING_MOMENTS):
             return None
         return self._asked(process, f"{process.name}:{name}", "moments")
+
+    def _at_step(self, task: asyncio.Task[Any], process: Process) -> bool:
+        """Whether a job's task, or a worker's own, is cancelled at this step."""
+        if self._strikes <= 0:
+            return False
+        is_worker = False
+        if not task.get_name().startswith("task "):
+            is_worker = any(handle._task is task for handle in self._simulation.workers())
+            if not is_worker or process in self._struck_workers:
+                return False
+        site = f"swarm.cancel:{process.name}:{'worker' if is_worker else 'task'}"
+        if not self._chooser.pick(site, 2, self._cancels, quiet=True):
+            return False
+        self._strikes -= 1
+        if is_worker:
+            self._struck_workers[process] = None
+            self._again_soon(process)
+        return True
 
     def _asked(
         self, process: Process, place: str, when: str
@@ -219,7 +273,11 @@ class Swarm:
         self._losses -= kind.loses
         if name == "terminate":
             self._again_soon(process)
-        return name, {**fault_kinds.KINDS[name], **kind.arguments[value - 1]}
+        if name == "lose_data":
+            self.data_lost = True
+        self.at_strike(name)
+        fault = kind.fault or name
+        return fault, {**fault_kinds.KINDS[fault], **kind.arguments[value - 1]}
 
     def _again_soon(self, process: Process) -> None:
         """Who is told to end is started again when it has, as a deploy does."""

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from queuekit.exploration.ledger import Ledger
+from queuekit.exploration.ledger import FOR_EVER, Ledger
 from queuekit.exploration.punctual import is_fit
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from queuekit.simulation.process import Process
     from queuekit.simulation.world import Simulation
 
-GRACE_MS = 1_000
+GRACE_MS = 500
 "So long after a tick its job may be enqueued, when nothing is disturbed."
 
 MAX_TICKS = 10_000
@@ -51,13 +51,15 @@ class Ticking:
         self.end(ledger, worker)
         self.heard(ledger, worker)
         if fit:
-            self._begin(ledger.root, worker, ledger.now_ms)
+            self._begin(ledger, worker, ledger.now_ms)
         else:
             self._excused[ledger.root, worker] = None
 
-    def _begin(self, root: str, worker: str, begin_ms: int) -> None:
-        span = self._open[root, worker] = Span(worker, begin_ms)
-        self._spans.setdefault(root, []).append(span)
+    def _begin(self, ledger: Ledger, worker: str, begin_ms: int) -> None:
+        # What ticked before the server's clock was set back has ticked.
+        span = Span(worker, max(begin_ms, ledger.latest_ms))
+        self._open[ledger.root, worker] = span
+        self._spans.setdefault(ledger.root, []).append(span)
 
     def end(self, ledger: Ledger, worker: str) -> None:
         """It is gone, or leaves."""
@@ -91,7 +93,7 @@ class Ticking:
             known = self._steps_known[root, worker] == self._simulation.loop.server_clock.skew_ns
             if root == ledger.root and known and self._goes_on(worker, ledger.workers.get(worker)):
                 del self._excused[root, worker]
-                self._begin(root, worker, begin_ms)
+                self._begin(ledger, worker, begin_ms)
 
     def _goes_on(self, worker: str, process: Process | None) -> bool:
         if process is not None and not is_fit(process):
@@ -121,7 +123,7 @@ class Ticking:
                     missing.update(self._missing(ledger, span, schedule))
         for schedule_id, tick_ms in missing:
             ledger.breach(
-                "P8", "", f"tick {tick_ms} of {schedule_id!r} passed, and no job came of it"
+                "P8", "", f"tick {tick_ms} of {schedule_id!r} passed, and no job came of it in time"
             )
 
     def _missing(
@@ -134,7 +136,7 @@ class Ticking:
             if tick_ms + GRACE_MS > end_ms:
                 break
             at = schedule.id, tick_ms
-            if at not in ledger.tick_jobs and at not in ledger.passed_ticks:
+            if ledger.handled_ms.get(at, FOR_EVER) > tick_ms + GRACE_MS:
                 missing[at] = None
             tick_ms = schedule.next_tick_ms(tick_ms)
         return missing

@@ -135,13 +135,20 @@ def _check_values(kind: str, arguments: Mapping[str, Any]) -> None:
             if name == "rate":
                 fits = fits and -1 < value < MAX_RATE - 1
                 expected = f"above -1 (a clock that stands still) and below {MAX_RATE - 1:,}"
-            if name == "restart_after" or (name == "seconds" and kind not in CLOCKS):
+            if name in ("restart_after", "lag") or (name == "seconds" and kind not in CLOCKS):
                 fits, expected = fits and value >= 0, "a number, 0 or more"
         if not fits:
             raise SimulationError(
                 f"inject({kind!r}, {name}={value!r}): {name} is {expected}.\n"
                 "  docs/faults.md has the arguments of each kind."
             )
+    tail = arguments.get("tail", 0)
+    if tail and not 0 < arguments["seconds"] <= tail:
+        raise SimulationError(
+            f"inject({kind!r}, seconds={arguments['seconds']!r}, tail={tail!r}): tail is the "
+            "longest delay, not below seconds=, the median, which is above 0.\n"
+            "  Say seconds=0.01, tail=2; or no tail, for the same delay each time."
+        )
 
 
 def _seconds(simulation: Simulation, at: float | datetime | str | None) -> float | None:
@@ -149,6 +156,11 @@ def _seconds(simulation: Simulation, at: float | datetime | str | None) -> float
     now = simulation.loop.now_us() / 1e6
     if at is None:
         return None
-    if isinstance(at, int | float):
-        return now + at
-    return now + (epoch_ns(at) - simulation.clock.time_ns()) / 1e9
+    ahead = at if isinstance(at, int | float) else (epoch_ns(at) - simulation.clock.time_ns()) / 1e9
+    if not 0 <= ahead < math.inf:
+        raise SimulationError(
+            f"inject(at={at!r}) is {ahead:g} s from now, and what has passed cannot be struck.\n"
+            "  at= is seconds from now, 0 or more, or a moment of the wall clock that is to come.\n"
+            "  Say at=0 for at once, or before=, after= or command= for what happens."
+        )
+    return now + ahead

@@ -13,7 +13,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from queuekit.simulation.errors import FaultNeverFired, SimulationError
-from queuekit.simulation.fault_kinds import AT_HOPS, ERRORS, OF_PROCESSES
+from queuekit.simulation.fault_kinds import (
+    ANY_COMMAND,
+    AT_HOPS,
+    ERRORS,
+    OF_PROCESSES,
+    TAIL_RANKS,
+    late_s,
+)
 from queuekit.simulation.observe import Hop, Moment
 from queuekit.simulation.process import PROCESS, Process
 from queuekit.simulation.resp import Error, encode_error
@@ -124,11 +131,17 @@ class Faults:
             Callable[[Moment, Process], tuple[str, Mapping[str, Any]] | None] | None
         ) = None
         "Asked at each moment that a process passes: a kind that strikes processes, and its arguments."
+        self.by_chance_at_steps: Callable[[asyncio.Task[Any], Process], bool] | None = None
+        "Asked at each step of a process's tasks: whether the task is cancelled there."
+        self.cancelled: dict[str, None] = {}
+        "The names of tasks that were cancelled."
         self.struck: list[tuple[Strike, str]] = []
         "All that has fired, planned or not, with its words, in the order of happening."
         self.ended: dict[str, None] = {}
         "Starts of processes (their ids) that were killed, or told to end."
         self.healed = False
+        self._restarts_stale: list[Fault] = []
+        "Those that take back the last acknowledged write: the state before it is kept."
         self._simulation = simulation
         self._seen: dict[str, None] = {}
 
@@ -140,12 +153,18 @@ class Faults:
         self._simulation.loop.watch = self
         if fault.at is not None:
             self._strike_at(fault, fault.at)
+        elif fault.arguments.get("data") == "stale":
+            self._restarts_stale.append(fault)
         if fault.task is not None:
-            self._simulation.loop.watch_steps = self._at_step
+            self.watch_steps()
 
     def watch_hops(self) -> None:
         """Be asked at each hop from now on."""
         self._simulation.loop.watch = self
+
+    def watch_steps(self) -> None:
+        """Be asked at each step of a task from now on."""
+        self._simulation.loop.watch_steps = self._at_step
 
     def _strike_at(self, fault: Fault, at: float) -> None:
         server = self._simulation.server
@@ -183,18 +202,26 @@ class Faults:
         for fault in self.planned:
             if fault.command is None or fault.side != hop.direction or fault.over:
                 continue
-            if fault.command.lower() != name.lower() or not fault.strikes(owner, process):
+            if not _names(fault.command, name) or not fault.strikes(owner, process):
                 continue
             if not self._meets(fault, f"fault.{fault.kind}:{owner}:{name}"):
-                if fault.arguments.get("data") == "stale" and fault.met == fault.nth - 1:
-                    self._simulation.server.checkpoint()
                 continue
             return self._strike(fault, f"{owner}: {hop.direction} {name}", process, hop, wire)
+        if self._restarts_stale and hop.direction == "request" and _is_script(hop):
+            self._keep_state(name)
         if self.by_chance is not None and not self.healed and process is not None:
             drawn = self.by_chance(hop, process)
             if drawn is not None:
                 return self._do(*drawn, f"{owner}: {hop.direction} {name}", process, hop, wire)
         return None
+
+    def _keep_state(self, name: str) -> None:
+        """A script is about to be executed; its write is the one that a stale restart takes back."""
+        for fault in self._restarts_stale:
+            behind_it = fault.side == "reply" and fault.command is not None
+            if not fault.over and (not behind_it or _names(fault.command or "", name)):
+                self._simulation.server.checkpoint()
+                return
 
     def at_moment(self, moment: Moment) -> None:
         """A named moment is passed."""
@@ -223,7 +250,16 @@ class Faults:
                     fault.suppressed.append(strike)
                 else:
                     fault.fired.append(strike)
-                    self._tell("cancel", strike)
+                    self._tell_cancelled(task, strike)
+        if self.by_chance_at_steps is None or self.healed or process is None:
+            return
+        if self.by_chance_at_steps(task, process) and task.cancel():
+            at = f"{process.name}: {task.get_name()}, {where(task)}"
+            self._tell_cancelled(task, Strike(self._now(), at))
+
+    def _tell_cancelled(self, task: asyncio.Task[Any], strike: Strike) -> None:
+        self.cancelled[task.get_name()] = None
+        self._tell("cancel", strike)
 
     def _meets(self, fault: Fault, site: str) -> bool:
         if fault.chance is not None:
@@ -256,7 +292,17 @@ class Faults:
             fault.suppressed.append(strike)
             return None
         fault.fired.append(strike)
-        return self._do(fault.kind, fault.arguments, where, process, hop, wire)
+        arguments = self._drawn(fault.arguments, process) if hop is not None else fault.arguments
+        return self._do(fault.kind, arguments, where, process, hop, wire)
+
+    def _drawn(self, arguments: Mapping[str, Any], process: Process | None) -> Mapping[str, Any]:
+        """The arguments, with a latency that has a tail drawn by the seed."""
+        if not arguments.get("tail"):
+            return arguments
+        chooser = self._simulation.chooser
+        chooser.draw(["fault.tail"])
+        rank = chooser.pick(f"fault.tail:{TEST if process is None else process.name}", TAIL_RANKS)
+        return {"seconds": late_s(arguments["seconds"], arguments["tail"], rank)}
 
     def _do(
         self,
@@ -288,11 +334,24 @@ class Faults:
         elif kind == "flush_scripts":
             server.flush_scripts()
         else:
-            # The reply that was its moment is acknowledged first, or nothing acknowledged would be lost.
-            simulation.loop.call_soon(
-                server.restart, arguments["data"], context=simulation.loop.server_context()
-            )
+            self._restart_server(arguments)
         return None
+
+    def _restart_server(self, arguments: Mapping[str, Any]) -> None:
+        """Restart it, behind the reply that was its moment: or nothing acknowledged would be lost."""
+        server, loop = self._simulation.server, self._simulation.loop
+        if not server.has_checkpoint:
+            server.checkpoint()
+
+        def restart() -> None:
+            if not self.healed:
+                server.restart(arguments["data"])
+
+        if arguments.get("lag"):
+            server.checkpoint()
+            self._later(arguments["lag"], restart)
+        else:
+            loop.call_soon(restart, context=loop.server_context())
 
     def _tell(self, told: str, strike: Strike) -> None:
         """Whoever reads what has struck: the list, the trace, and those who listen in."""
@@ -357,6 +416,15 @@ class Faults:
             + f"\n  Commands and moments that there were: {seen}.\n"
             "  Ask for what happens, let the test live long enough, or say optional=True."
         )
+
+
+def _names(command: str, name: str) -> bool:
+    """Whether a fault of this command strikes that one; a message that is pushed has no name."""
+    return bool(name) if command == ANY_COMMAND else command.lower() == name.lower()
+
+
+def _is_script(hop: Hop) -> bool:
+    return bool(hop.words) and hop.words[0].upper() in ("EVALSHA", "EVAL")
 
 
 def _by_hash(hop: Hop) -> bool:

@@ -61,6 +61,8 @@ class Process:
         self.fit_since_ns = 0
         "When it last went on after it had stood still (of the world's elapsed time)."
         self.paused = False
+        self._ends_when_resumed = False
+        "Whether a signal came that it has no handler for, while it was paused."
         self._busy = False
         self.cut_off: frozenset[str] = frozenset()
         "Directions in which the network carries nothing of it."
@@ -158,6 +160,9 @@ class Process:
             return
         handler = self.signal_handlers.get(number)
         if handler is None:
+            if self.paused:  # as Linux: only SIGKILL ends who is stopped
+                self._ends_when_resumed = True
+                return
             self.kill()
             return
         callback, arguments = handler
@@ -178,7 +183,10 @@ class Process:
         """
         if self.alive and self.paused:
             self.paused = False
-            self._go_on()
+            if self._ends_when_resumed:
+                self.kill()
+            else:
+                self._go_on()
 
     def hold_loop(self) -> None:
         """Take no further step, since one of its own holds the event loop."""

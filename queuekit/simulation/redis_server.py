@@ -105,6 +105,11 @@ class SimulatedServer:
         """Keep what it holds now, for `restart(data="stale")`."""
         self._checkpoint = self._network.save()
 
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is an earlier state to go back to."""
+        return self._checkpoint is not None
+
     def flush_scripts(self) -> None:
         """Forget all scripts, as SCRIPT FLUSH does: the next EVALSHA is answered with NOSCRIPT."""
         self._network.flush_scripts()
@@ -113,6 +118,7 @@ class SimulatedServer:
     def step_clock(self, seconds: float) -> None:
         """Set its clock ahead by so much (negative: back). All that is due, leased or kept follows it."""
         clock = self._simulation.loop.server_clock
+        self._disturbed("the server's clock is about to be set")
         clock.set_skew(clock.skew_ns / 1e9 + seconds)
         self._disturbed("the server's clock was set")
 

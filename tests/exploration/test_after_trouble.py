@@ -154,3 +154,20 @@ def test_a_job_that_comes_due_in_an_outage_is_not_late_before_it_is_over():
         await asyncio.sleep(120)
 
     assert run_once(story).broken is None
+
+
+def test_a_claim_of_a_worker_that_counted_as_gone_is_not_known_again_and_breaks_nothing():
+    """It stood still for longer than that, its answer was lost, and another one has noticed meanwhile."""
+
+    async def story(simulation):
+        simulation.inject("lose_reply", command="claim", nth=2, how="silence")
+        worker = simulation.worker(stories.TASKS, lease_s=300)
+        await asyncio.sleep(1)
+        await simulation.queue.enqueue("ok")
+        await asyncio.sleep(1)
+        worker.pause(100)
+        await asyncio.sleep(90)
+        simulation.worker([])  # it tells of itself
+        await asyncio.sleep(300)
+
+    assert run_once(story).broken is None

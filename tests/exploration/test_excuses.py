@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from queuekit import effect
@@ -266,3 +268,11 @@ def test_scripts_that_are_forgotten_again_and_again_excuse_who_is_refused():
 @pytest.mark.parametrize("kind", sorted(BETWEEN))
 def test_every_kind_that_keeps_redis_from_answering_is_a_kind_of_fault(kind):
     assert kind in KINDS
+
+
+def test_a_story_that_raises_a_cancellation_of_its_own_is_told_as_a_failure():
+    async def story(simulation):
+        await simulation.advance(1)
+        raise asyncio.CancelledError
+
+    assert promise_of(story).startswith("story:CancelledError")

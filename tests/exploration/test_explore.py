@@ -16,7 +16,7 @@ import pytest
 from queuekit.exploration import ExplorationFailed, NotRepeatable, Vacuous, explore, run_once
 from queuekit.exploration.failures import plan_of
 from queuekit.exploration.living import Plan
-from queuekit.exploration.swarm import DEFAULT_KINDS, KINDS, drawn
+from queuekit.exploration.swarm import COMMON_KINDS, KINDS, drawn
 from queuekit.simulation import Deviation, SimulationError, fault_kinds
 from queuekit.simulation.schedule import SCHEDULES
 from tests.exploration.shop import charged, charged_once, ship, sound
@@ -281,7 +281,7 @@ def test_the_same_seed_is_the_same_run_in_another_process():
         "from tests.exploration.shop import sound\n"
         "for seed in range(1, 7):\n"
         "    schedule = ('random', 'pct')[seed % 2]\n"
-        "    run = run_once(sound, Plan(seed, schedule, drawn(seed, DEFAULT_KINDS)))\n"
+        "    run = run_once(sound, Plan(seed, schedule, drawn(seed, COMMON_KINDS)))\n"
         "    print(run.trace, len(run.tape))\n"
     )
     outputs = set()
@@ -300,7 +300,7 @@ def test_the_same_seed_is_the_same_run_in_another_process():
 
 
 def test_a_tape_gives_the_run_again_without_its_seeds_draws():
-    plan = Plan(11, "random", drawn(11, DEFAULT_KINDS))
+    plan = Plan(11, "random", drawn(11, COMMON_KINDS))
     run = run_once(sound, plan)
     assert run.tape
     again = run_once(sound, Plan(11, "random", plan.profile, tuple(run.tape)))
@@ -311,7 +311,7 @@ def test_a_tape_gives_the_run_again_without_its_seeds_draws():
 def test_a_tape_gives_the_run_again_without_its_bounds(number):
     """A run may have so many strikes and losses; a tape's replay knows of no bounds."""
     first = crc32(b"errands") % 1_000_000
-    plan = explore_module.Portfolio(SCHEDULES, DEFAULT_KINDS, first).plan(number)
+    plan = explore_module.Portfolio(SCHEDULES, COMMON_KINDS, first).plan(number)
     run = run_once(errands, plan)
     again = run_once(
         errands, plan_of(plan.seed, plan.schedule, tuple(plan.profile.rates), run.tape)
@@ -343,10 +343,10 @@ def test_who_falls_behind_under_pct_is_told():
 
 
 def test_every_kind_of_misfortune_strikes_as_the_simulation_has_it():
-    assert set(KINDS) <= set(fault_kinds.KINDS)
+    assert {kind.fault or name for name, kind in KINDS.items()} == set(fault_kinds.KINDS)
     for name, kind in KINDS.items():
         for arguments in kind.arguments:
-            assert set(arguments) <= set(fault_kinds.KINDS[name])
+            assert set(arguments) <= set(fault_kinds.KINDS[kind.fault or name])
 
 
 def test_arguments_that_make_no_sense_are_refused():

@@ -10,13 +10,13 @@ import pytest
 from queuekit import CronJob
 from queuekit.exploration.failures import plan_of
 from queuekit.exploration.living import run_once
-from queuekit.exploration.swarm import DEFAULT_KINDS
+from queuekit.exploration.swarm import COMMON_KINDS
 from queuekit.simulation import Deviation
 from tests.exploration.shop import ship
 
 
 def relived(story, *tape, seed=4):
-    run = run_once(story, plan_of(seed, "fifo", DEFAULT_KINDS, tape))
+    run = run_once(story, plan_of(seed, "fifo", COMMON_KINDS, tape))
     assert run.tape == list(tape)  # each of them has struck
     return run
 

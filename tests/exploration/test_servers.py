@@ -12,7 +12,7 @@ from zlib import crc32
 import pytest
 
 from queuekit.exploration import Plan, Terms, run_once
-from queuekit.exploration.swarm import DEFAULT_KINDS, KINDS, drawn
+from queuekit.exploration.swarm import COMMON_KINDS, KINDS, drawn
 from queuekit.simulation.private_server import find_servers, start_private_server
 from queuekit.simulation.schedule import SCHEDULES
 from queuekit.simulation.trace import first_difference
@@ -54,7 +54,7 @@ def server(request):
 def plan_of(name, number):
     """A third of the runs is first in first out; every seventh also has clocks that are wrong."""
     seed = crc32(name.encode()) % 1_000_000 + number
-    kinds = KINDS if number % 7 == 6 else DEFAULT_KINDS
+    kinds = KINDS if number % 7 == 6 else COMMON_KINDS
     return Plan(seed, SCHEDULES[number % 3], drawn(seed, kinds), choices=True)
 
 
@@ -72,7 +72,7 @@ def lines(name, number, **terms):
 
 def test_the_runs_meet_every_default_misfortune():
     struck = {d.site.partition(":")[0] for name, n in RUNS for d in lived(name, n).tape}
-    assert struck >= {f"swarm.{kind}" for kind in DEFAULT_KINDS}
+    assert struck >= {f"swarm.{kind}" for kind in COMMON_KINDS}
 
 
 @pytest.mark.parametrize(("name", "number"), RUNS)

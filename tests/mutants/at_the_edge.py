@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from queuekit.errors import JobStateError
 from queuekit.simulation import Hop
@@ -181,5 +182,28 @@ async def tokens(simulation):
             await bring(queue, "slow", key=f"now {moment}", seconds=1)
             keys.append(f"now {moment}")
         await ended(queue, *keys)
+
+    await web.run(asks)
+
+
+async def resent(simulation):
+    """Each kind of command is executed, and its reply gets lost: it is sent again."""
+    worker(simulation)
+    web, queue = simulation.process("web"), simulation.queue
+    scripts = ("commit", "claim", "enqueue", "renew", "abort", "expired")
+    for script in scripts:
+        nth = 1 + simulation.choose(script, 3)
+        simulation.inject("lose_reply", after=script, nth=nth, optional=True)
+
+    async def asks():
+        await bring(queue, "fails", key="a", retries=2, retry_delay=1, times=1)
+        await bring(queue, "puts_back", key="b", retries=2)
+        await bring(queue, "beats", key="c", group_key="g")
+        await bring(queue, "slow", key="d", seconds=9, timeout=20, group_key="g")
+        await asyncio.sleep(5)
+        job = await seen(queue, "d")
+        with contextlib.suppress(JobStateError):
+            await insist(job.abort, "no more")
+        await ended(queue, "a", "b", "c", "d")
 
     await web.run(asks)

@@ -126,7 +126,7 @@ async def retries(simulation):
             assert (itself.status, itself.result) == (Status.COMPLETE, "by itself")
             assert (failed.status, failed.failures) == (Status.FAILED, 1)
         for key in ("fixed", "once"):
-            assert found[key].completed >= found[key].started > 0
+            assert not calm(simulation) or found[key].completed >= found[key].started > 0
 
     await web.run(asks)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import timedelta
 
+from queuekit import effect
 from queuekit.errors import (
     DuplicateJobError,
     JobNotFoundError,
     JobStateError,
 )
 from queuekit.job import TERMINAL_STATUSES, Status
-from tests.mutants.tasks import insist, worker
+from tests.mutants.tasks import fails, insist, slow, worker
 from tests.mutants.web import bring, calm, ended, job_of, put, seen
 
 
@@ -196,16 +198,22 @@ async def records(simulation):
         except JobStateError:
             assert not calm(simulation), "a job that runs cannot be updated"
         else:
-            told = await seen(queue, "told")
+            before, told = told, await seen(queue, "told")
             said = {"from": "outside"}
             assert not calm(simulation) or (told.progress, told.meta) == (0.25, said)
+            assert not calm(simulation) or told.touched == before.started + 1000, told.touched
         if calm(simulation):
             short = await seen(queue, "short")
             assert short.result == 1
             assert await seen(queue, "none") is None
             again = await put(queue, "ok", key="none", ttl=20, answer=3)
             assert again is not None
-        await ended(queue, "for ever", "told")
+        await ended(queue, "for ever")
+        while True:
+            job = await seen(queue, "told")
+            if job is None or job.status in TERMINAL_STATUSES:  # or it ended long ago
+                break
+            await asyncio.sleep(1)
         await asyncio.sleep(8)
         assert await seen(queue, "short") is None or not calm(simulation), "short outlives its ttl"
         if calm(simulation):
@@ -231,5 +239,52 @@ async def records(simulation):
             wanted = {f"{root}:job:for ever".encode(), f"{root}:call:for ever".encode()}
             jobs = {name for name in left if b":job:" in name or b":call:" in name}
             assert jobs == wanted, f"{jobs} are left"
+
+    await web.run(asks)
+
+
+async def listening(simulation):
+    """Who listens to jobs is told of each status that they come to, in the moment in which they do."""
+
+    async def cleans_up(ctx):
+        try:
+            await asyncio.sleep(30)
+        finally:
+            await asyncio.sleep(0.5)
+            await ctx["job"].update(progress=0.9)  # a run that is to end still holds its job
+            await effect("cleaned")
+
+    worker(simulation, tasks=[cleans_up, slow, fails], lease_s=60.0)
+    web, queue = simulation.process("web"), simulation.queue
+    told = {key: [] for key in ("stopped", "runs", "fails")}
+    times = []
+
+    def callback(key, status):
+        told[key].append(str(status))
+        times.append(asyncio.get_running_loop().time())
+        return all(said and said[-1] in TERMINAL_STATUSES for said in told.values())
+
+    async def asks():
+        await bring(queue, "cleans_up", key="stopped", timeout=60, scheduled=timedelta(seconds=2))
+        await bring(queue, "slow", key="runs", seconds=2, scheduled=timedelta(seconds=2))
+        await bring(
+            queue, "fails", key="fails", retries=2, retry_delay=3, scheduled=timedelta(seconds=2)
+        )
+        listens = asyncio.create_task(insist(queue.listen, list(told), callback))
+        await asyncio.sleep(5)
+        with contextlib.suppress(JobStateError):
+            await insist((await seen(queue, "stopped")).abort, "no more")
+        try:
+            await listens
+        except TimeoutError:
+            assert not calm(simulation), f"nothing more was heard than {told}"
+        if calm(simulation):
+            assert told == {
+                "stopped": ["queued", "active", "aborting", "aborted"],
+                "runs": ["queued", "active", "complete"],
+                "fails": ["queued", "active", "queued", "active", "failed"],
+            }, told
+            assert times == sorted(times)
+            simulation.effects("cleaned").happened(times=1)
 
     await web.run(asks)

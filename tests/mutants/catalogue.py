@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -26,9 +27,21 @@ def catalogue() -> dict[str, Mutant]:
 
 @cache
 def equivalent() -> dict[str, str]:
-    """Those that break no promise that a run could show, with the reason."""
+    """Those that break no promise that a run could show, by their reasons; `*` stands for anything."""
     listed = tomllib.loads((HERE / "equivalent.toml").read_text("utf-8"))["equivalent"]
-    return {name: entry["reason"] for entry in listed for name in entry["mutants"]}
+    return {
+        name: entry["reason"]
+        for entry in listed
+        for told in entry["mutants"]
+        for name in _named(told)
+    }
+
+
+def _named(told: str) -> list[str]:
+    if "*" not in told:
+        return [told]
+    pattern = re.compile(".*".join(map(re.escape, told.split("*"))))
+    return [name for name in catalogue() if pattern.fullmatch(name)]
 
 
 def _by_hand() -> list[Mutant]:

@@ -196,9 +196,10 @@ async def deaf(simulation):
         if lost or not isinstance(event, Hop) or event.direction != "reply":
             return
         if event.process.startswith("worker") and ":control:" in " ".join(event.words):
-            lost.append(event.connection)
             wires = simulation.loop.network.wires
-            next(wire for wire in wires if wire.number == event.connection).cut()
+            for wire in [each for each in wires if each.number == event.connection]:
+                lost.append(event.connection)  # unless misfortune has closed it before
+                wire.cut()
 
     simulation.observe(lose_the_word)
 

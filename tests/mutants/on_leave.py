@@ -6,7 +6,7 @@ import asyncio
 
 from queuekit import CronJob
 from queuekit.job import Status
-from tests.mutants.tasks import fails, minutely, ok, slow, ticks, worker
+from tests.mutants.tasks import fails, insist, minutely, ok, slow, ticks, worker
 from tests.mutants.web import bring, calm, ended
 
 LEFT_WITH_NOBODY_S = 6
@@ -91,6 +91,7 @@ async def rolling(simulation):
 async def no_more_ticks(simulation):
     """The schedules end, so that the world can come to an end."""
     for each in simulation.workers():
+        each.restart = lambda: None  # it is taken down: nobody starts it anew
         if each.alive:
             each.terminate()
     await asyncio.sleep(1)
@@ -133,6 +134,39 @@ async def set_back(simulation):
     await no_more_ticks(simulation)
 
 
+async def missed(simulation):
+    """Redis is away for some ticks: those are missed, and the next ones come."""
+    await asyncio.sleep(30)
+    worker(simulation, cron_jobs=[minutely(name="quick")])
+    await asyncio.sleep(60 + simulation.choose("when", 3))
+    simulation.server.outage(250)
+    await asyncio.sleep(450)
+    ticks = sorted(tick.tick_ms // 60_000 for tick in simulation.journal.ticks)
+    if calm(simulation):
+        first = ticks[0]
+        gone = [minute - first for minute in ticks]
+        assert gone[:1] == [0], gone
+        assert gone[-2:] == [6, 7], f"ticks of these minutes were handled: {gone}"
+        assert not {1, 2, 3} & set(gone), f"missed ticks were made up for: {gone}"
+    await no_more_ticks(simulation)
+
+
+async def taken(simulation):
+    """Somebody has a job of the very key that a tick's job is to have."""
+    await asyncio.sleep(30)
+    worker(simulation, cron_jobs=[minutely(name="quick")])
+    web, queue = simulation.process("web"), simulation.queue
+    minute = int(simulation.now.timestamp()) // 60 + 1
+    mine = f"cron:quick:{minute * 60_000}"
+    await web.run(
+        bring, queue, "slow", key=mine, seconds=45 + simulation.choose("long", 3), timeout=0
+    )
+    await asyncio.sleep(100)
+    [job] = await web.run(ended, queue, mine)
+    assert job.function == "slow", job
+    await no_more_ticks(simulation)
+
+
 async def deploy(simulation):
     """A worker with a new timetable takes a schedule over; the old one is refused as long as that is up."""
     await asyncio.sleep(30)
@@ -152,3 +186,49 @@ async def deploy(simulation):
         assert after > len(handled), "the old worker did not go on when the new one was gone"
     assert old.alive
     await no_more_ticks(simulation)
+
+
+async def caught_up(simulation):
+    """Nobody is there for some ticks: a schedule that asks for it makes up for the newest of them."""
+    schedules = [minutely(name="quick", catch_up="one")]
+    await asyncio.sleep(30)
+    one = worker(simulation, cron_jobs=schedules)
+    await asyncio.sleep(10)
+    one.terminate()
+    await asyncio.sleep(220 + simulation.choose("long", 9))
+    worker(simulation, cron_jobs=schedules)
+    await asyncio.sleep(1)
+    made = [tick.tick_ms % 3_600_000 // 60_000 for tick in simulation.journal.ticks]
+    if calm(simulation):
+        assert made == [4], f"ticks of these minutes were made up for: {made}"
+    await no_more_ticks(simulation)
+
+
+async def statistics(simulation):
+    """What workers tell of themselves, as long as they are there."""
+    one, two = worker(simulation, id="one"), worker(simulation, id="two")
+    web, queue = simulation.process("web"), simulation.queue
+
+    async def told():
+        return (await insist(queue.info))["workers"]
+
+    async def asks():
+        for key in "abc":
+            await bring(queue, "ok", key=key)
+        await ended(queue, *"abc")
+        await asyncio.sleep(30)
+        workers = await told()
+        if calm(simulation):
+            assert sum(each["stats"]["complete"] for each in workers.values()) == 3, workers
+        one.terminate()
+        two.kill()
+        await asyncio.sleep(1)
+        workers = await told()
+        assert "one" not in workers or not calm(simulation), f"one has gone: {workers}"
+        worker(simulation, id="three")
+        await asyncio.sleep(200)
+        workers = await told()
+        if calm(simulation):
+            assert list(workers) == ["three"], workers
+
+    await web.run(asks)

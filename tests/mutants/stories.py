@@ -14,11 +14,12 @@ from tests.mutants.at_the_edge import (
     heard,
     hooks,
     lost_late,
+    resent,
     tokens,
     unanswered_claim,
 )
 from tests.mutants.at_work import errands, limits, many, order, results, retries
-from tests.mutants.by_clients import aborts, groups, records, scheduled, unique
+from tests.mutants.by_clients import aborts, groups, listening, records, scheduled, unique
 from tests.mutants.damage import damaged
 from tests.mutants.in_trouble import (
     again,
@@ -32,7 +33,18 @@ from tests.mutants.in_trouble import (
     set_forward,
     starved,
 )
-from tests.mutants.on_leave import cron, deploy, leaving, rolling, set_back, stopped
+from tests.mutants.on_leave import (
+    caught_up,
+    cron,
+    deploy,
+    leaving,
+    missed,
+    rolling,
+    set_back,
+    statistics,
+    stopped,
+    taken,
+)
 
 STORIES = {
     story.__name__: story
@@ -40,6 +52,8 @@ STORIES = {
         errands, retries, killers, hung, aborts, unique, order, groups, leaving, handover, stopped,
         limits, results, scheduled, again, outage, clock_steps, deaf, cron, deploy, records, damaged,
         starved, renewals, set_forward, abort_races, cut_claim,
-        unanswered_claim, handed_back, hooks, heard, lost_late, tokens, set_back, rolling, many,
+        unanswered_claim, handed_back, hooks, heard, lost_late, tokens, set_back, taken, missed,
+        resent, listening, caught_up, statistics,
+        rolling, many,
     )
 }  # fmt: skip

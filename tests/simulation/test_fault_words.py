@@ -36,3 +36,9 @@ async def test_words_that_do_not_fit_are_refused(simulation, kind, words, told):
     with pytest.raises(SimulationError, match=told):
         simulation.inject(kind, **words)
     assert simulation.faults.planned == []
+
+
+@pytest.mark.parametrize("at", [-1, "2029-12-31T23:59:59Z", float("inf")])
+async def test_what_has_passed_cannot_be_struck(simulation, at):
+    with pytest.raises(SimulationError, match="what has passed cannot be struck"):
+        simulation.inject("outage", at=at, seconds=1)

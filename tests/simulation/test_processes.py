@@ -460,3 +460,39 @@ def test_a_world_may_end_while_processes_stand_still_or_are_cut_off(on_each_back
             await simulation.advance(1)
 
         simulation.run(main())
+
+
+async def test_a_signal_without_a_handler_ends_a_paused_process_when_it_is_resumed(simulation):
+    process = simulation.process("web")
+    process.pause()
+    process.terminate()
+    assert process.alive
+    process.resume()
+    assert not process.alive
+
+
+async def test_a_paused_process_is_killed_at_once(simulation):
+    process = simulation.process("web")
+    process.pause()
+    process.kill()
+    assert not process.alive
+
+
+async def test_stopping_a_dead_worker_does_not_wait_for_ever(simulation):
+    worker = simulation.worker([])
+    await simulation.advance(1)
+    worker.kill()
+    with pytest.raises(ProcessDied, match="worker-1#1"):
+        await worker.stop()
+
+
+async def test_a_worker_that_dies_while_it_stops_is_told(simulation):
+    async def hangs(ctx):
+        await asyncio.sleep(100)
+
+    worker = simulation.worker([hangs], shutdown_grace_period_s=50)
+    await simulation.queue.enqueue("hangs", timeout=0)
+    await simulation.advance(1)
+    asyncio.get_running_loop().call_later(5, worker.kill)
+    with pytest.raises(ProcessDied, match="worker-1#1"):
+        await worker.stop()

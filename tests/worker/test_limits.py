@@ -190,3 +190,13 @@ async def test_a_run_whose_own_task_is_cancelled_hands_its_job_back_uncharged(si
     stored = await simulation.queue.job(job.key)
     assert (stored.status, stored.failures, stored.losses) == (Status.COMPLETE, 0, 0)
     assert [attempt.outcome for attempt in await job.history()] == ["released", "completed"]
+
+
+@pytest.mark.parametrize("nth", range(1, 7))
+async def test_a_worker_that_is_cancelled_ends_whatever_it_is_at(simulation, nth):
+    """Also when the cancellation meets an answer of Redis, and Python 3.11 swallows it."""
+    simulation.inject("cancel", task="worker-1", nth=nth)
+    worker = simulation.worker([ok])
+    await simulation.queue.enqueue("ok")
+    await simulation.advance(10)
+    assert not worker.running
