@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from queuekit.exploration import simulations
+from queuekit.exploration.swarm import COMMON_KINDS
 from tests.exploration.shop import charged_once, ship, sound
 
 pytestmark = pytest.mark.slow
@@ -59,7 +60,7 @@ def test_hypothesis_reduces_the_choices_of_a_story():
 
 
 @settings(deadline=None, max_examples=20)
-@given(simulations(sound))
+@given(simulations(sound, faults=COMMON_KINDS))
 def test_a_sound_story_passes(simulated):
     run = simulated.check()
     assert run.excused or run.runs_of_jobs >= 3

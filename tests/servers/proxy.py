@@ -124,7 +124,8 @@ class Proxy:
                 if self.reply is not None and self.left > 0:
                     self.left -= 1
                     self.seen.set()
-                    down.write(self.reply)
+                    # To each command: redis-py sends several at once.
+                    down.write(self.reply * (data.count(b"\r\n*") + 1))
                     continue
                 if self.cut_request and self.cut_request in data:
                     self.seen.set()
