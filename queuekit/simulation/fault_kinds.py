@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,10 +23,16 @@ AT_HOPS: dict[str, Mapping[str, Any]] = {
     "lose_request": {"how": "reset"},
     "lose_reply": {"how": "reset"},
     "reset": {},
-    "delay": {"seconds": None},
+    "delay": {"seconds": None, "tail": 0},
     "error": {"error": None},
 }
 "Kinds that strike one command or reply, with their arguments and defaults; None has to be given."
+
+ANY_COMMAND = "*"
+"Names every command, where a command or its reply is struck."
+
+TAIL_RANKS = 1024
+"Into so many alike probable latencies a distribution with a tail is cut."
 
 OF_PROCESSES: dict[str, Mapping[str, Any]] = {
     "kill": {"restart_after": 0},
@@ -58,3 +65,21 @@ WORDS: Mapping[str, tuple[str, ...]] = {
 
 CLOCKS = frozenset({"skew", "step_clock"})
 "Kinds whose seconds may be negative: a clock can be set back."
+
+
+def late_s(seconds: float, tail: float, rank: int) -> float:
+    """How late a delay with a tail comes.
+
+    The distribution is Pareto's, through two points: one half is above `seconds`, and one in TAIL_RANKS
+    is `tail`, the greatest.
+
+    Args:
+        seconds: the median; above 0.
+        tail: the bound, in seconds; not below the median.
+        rank: 0 to TAIL_RANKS - 1, all alike probable; 0 is the median, the boring one. It grows up to the
+            bound, and goes on from the least.
+    """
+    half = TAIL_RANKS // 2
+    above = TAIL_RANKS - (rank + half) % TAIL_RANKS
+    steepness = math.log(tail / seconds) / math.log(half)
+    return min(tail, seconds * math.pow(half / above, steepness))

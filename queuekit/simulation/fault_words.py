@@ -142,6 +142,13 @@ def _check_values(kind: str, arguments: Mapping[str, Any]) -> None:
                 f"inject({kind!r}, {name}={value!r}): {name} is {expected}.\n"
                 "  docs/faults.md has the arguments of each kind."
             )
+    tail = arguments.get("tail", 0)
+    if tail and not 0 < arguments["seconds"] <= tail:
+        raise SimulationError(
+            f"inject({kind!r}, seconds={arguments['seconds']!r}, tail={tail!r}): tail is the "
+            "longest delay, not below seconds=, the median, which is above 0.\n"
+            "  Say seconds=0.01, tail=2; or no tail, for the same delay each time."
+        )
 
 
 def _seconds(simulation: Simulation, at: float | datetime | str | None) -> float | None:

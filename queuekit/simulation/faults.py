@@ -13,7 +13,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from queuekit.simulation.errors import FaultNeverFired, SimulationError
-from queuekit.simulation.fault_kinds import AT_HOPS, ERRORS, OF_PROCESSES
+from queuekit.simulation.fault_kinds import (
+    ANY_COMMAND,
+    AT_HOPS,
+    ERRORS,
+    OF_PROCESSES,
+    TAIL_RANKS,
+    late_s,
+)
 from queuekit.simulation.observe import Hop, Moment
 from queuekit.simulation.process import PROCESS, Process
 from queuekit.simulation.resp import Error, encode_error
@@ -195,7 +202,7 @@ class Faults:
         for fault in self.planned:
             if fault.command is None or fault.side != hop.direction or fault.over:
                 continue
-            if fault.command.lower() != name.lower() or not fault.strikes(owner, process):
+            if not _names(fault.command, name) or not fault.strikes(owner, process):
                 continue
             if not self._meets(fault, f"fault.{fault.kind}:{owner}:{name}"):
                 continue
@@ -212,7 +219,7 @@ class Faults:
         """A script is about to be executed; its write is the one that a stale restart takes back."""
         for fault in self._restarts_stale:
             behind_it = fault.side == "reply" and fault.command is not None
-            if not fault.over and (not behind_it or fault.command == name):
+            if not fault.over and (not behind_it or _names(fault.command or "", name)):
                 self._simulation.server.checkpoint()
                 return
 
@@ -285,7 +292,17 @@ class Faults:
             fault.suppressed.append(strike)
             return None
         fault.fired.append(strike)
-        return self._do(fault.kind, fault.arguments, where, process, hop, wire)
+        arguments = self._drawn(fault.arguments, process) if hop is not None else fault.arguments
+        return self._do(fault.kind, arguments, where, process, hop, wire)
+
+    def _drawn(self, arguments: Mapping[str, Any], process: Process | None) -> Mapping[str, Any]:
+        """The arguments, with a latency that has a tail drawn by the seed."""
+        if not arguments.get("tail"):
+            return arguments
+        chooser = self._simulation.chooser
+        chooser.draw(["fault.tail"])
+        rank = chooser.pick(f"fault.tail:{TEST if process is None else process.name}", TAIL_RANKS)
+        return {"seconds": late_s(arguments["seconds"], arguments["tail"], rank)}
 
     def _do(
         self,
@@ -399,6 +416,11 @@ class Faults:
             + f"\n  Commands and moments that there were: {seen}.\n"
             "  Ask for what happens, let the test live long enough, or say optional=True."
         )
+
+
+def _names(command: str, name: str) -> bool:
+    """Whether a fault of this command strikes that one; a message that is pushed has no name."""
+    return bool(name) if command == ANY_COMMAND else command.lower() == name.lower()
 
 
 def _is_script(hop: Hop) -> bool:
