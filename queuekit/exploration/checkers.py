@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from queuekit.job import Job
     from queuekit.simulation.wire import Wire
     from queuekit.simulation.world import Simulation
+    from queuekit.worker import Worker
 
 MAX_BROKEN = 50
 "Breaches that are kept: what follows from the first ones helps nobody."
@@ -236,6 +237,9 @@ class Watch(Tap):
             self._tell_time(ledger)
             runs.began(ledger, life, run)
             run.began_ms = ledger.now_ms
+            worker = self._worker_of(run)
+            if worker is not None:
+                runs.check_cap(ledger, life, run, worker.concurrency)
 
     def ended(self, job: Job, error: BaseException | None) -> None:
         found = self._run_of(job)
@@ -248,10 +252,13 @@ class Watch(Tap):
 
     def _goes_on(self, ledger: Ledger, life: Life, run: Run) -> None:
         """How long did, or does, a task go on behind the end of its lease?"""
-        handles = self._simulation.workers()
-        at = next((each.worker for each in handles if each.worker.address == run.worker), None)
+        at = self._worker_of(run)
         if at is not None:
             runs.goes_on(ledger, life, run, at.cancellation_hard_deadline_s, self._held_back_ns)
+
+    def _worker_of(self, run: Run) -> Worker[Any] | None:
+        workers = (each.worker for each in self._simulation.workers())
+        return next((each for each in workers if each.address == run.worker), None)
 
     def _run_of(self, job: Job) -> tuple[Ledger, Life, Run] | None:
         if job.queue is None:

@@ -185,8 +185,7 @@ class Ledger:
         report: Callable[[Broken], None],
         reach: Callable[[str], None],
     ) -> None:
-        self.root = root
-        self.database = database
+        self.root, self.database = root, database
         self.name = root[len("qk:{") : -1]
         self.reach = reach
         self._report = report
@@ -197,6 +196,8 @@ class Ledger:
         "By the id of the enqueue."
         self.runs: dict[tuple[int, str], tuple[Life, Run]] = {}
         "By fence and claim."
+        self.begun: dict[str, list[Run]] = {}
+        "Of each worker the runs that were begun, and had not ended when the last one was."
         self.held: dict[str, Life] = {}
         self.ready: dict[str, Life] = {}
         "Queued and due, as far as `due_by` has looked."
@@ -366,7 +367,7 @@ class Ledger:
         """Take what the server holds now for what it must hold."""
         self.anew = True
         self.lives, self.by_id, self.ready, self._waiting = {}, {}, {}, []
-        self.held, self.groups, self.claims, self.runs = {}, {}, {}, {}
+        self.held, self.groups, self.claims, self.runs, self.begun = {}, {}, {}, {}, {}
         self.top_fence = int(snapshot.contents.get("fence", 0))
         self.ticks, self.tick_jobs, self.last_ticks = {}, {}, {}
         self.handled_ms = {}

@@ -37,6 +37,20 @@ def began(ledger: Ledger, life: Life, run: Run) -> None:
     _check_alone(ledger, life, run)
 
 
+def check_cap(ledger: Ledger, life: Life, run: Run, concurrency: int) -> None:
+    """A worker runs no more jobs at once than it has slots; called when a task was called.
+
+    One that the worker no longer holds does not count: which call of a job was left behind cannot be told
+    once the same worker runs that job anew.
+    """
+    before = ledger.begun.get(run.worker, [])
+    beside = [each for each in before if each.open and not each.let_go and each is not run]
+    ledger.begun[run.worker] = [*beside, run]
+    if len(beside) >= concurrency:
+        what = f"was begun by {run.worker}, whose concurrency is {concurrency}, beside {len(beside)} others"
+        ledger.breach("P2", life.key, what)
+
+
 def goes_on(ledger: Ledger, life: Life, run: Run, clean_up_s: float, held_back_ns: int) -> None:
     """A worker gives a run up when its lease has ended by its own clock; called when a task ends."""
     process = run.process

@@ -10,6 +10,7 @@ import pytest
 from queuekit import Queue, Status, lifecycle, upkeep
 from queuekit.execution import Execution
 from queuekit.exploration import Watch, check
+from queuekit.intake import Intake
 from queuekit.session import Session
 from queuekit.simulation import Simulation
 from tests.exploration import stories
@@ -122,6 +123,19 @@ def test_a_task_that_runs_on_when_its_job_was_handed_back_is_found(monkeypatch):
 
     assert broken_by(story) == set()
     monkeypatch.setattr(Execution, "_end", end)
+    assert "P2" in broken_by(story)
+
+
+def test_a_worker_that_runs_more_than_its_concurrency_is_found(monkeypatch):
+    async def story(simulation):
+        simulation.worker(stories.TASKS, concurrency=2)
+        for _ in range(5):
+            await simulation.queue.enqueue("long", timeout=60)
+        await simulation.drain()
+
+    room = Intake.room
+    assert broken_by(story) == set()
+    monkeypatch.setattr(Intake, "room", lambda self: room(self) + 1)
     assert "P2" in broken_by(story)
 
 
