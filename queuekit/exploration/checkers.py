@@ -63,6 +63,8 @@ class Watch(Tap):
         self._handlers: dict[bytes, Handler | str] = {}
         self._written_by_hand: dict[str, str] = {}
         self._late = bool(simulation.journal.records)
+        self._data_lost = False
+        "Then what a worker knows of its runs, and what the server knows, are of two pasts."
         self._held_back_ns = 0
         "When an observer last held something back."
         self._punctuality = Punctuality(simulation)
@@ -238,7 +240,7 @@ class Watch(Tap):
             runs.began(ledger, life, run)
             run.began_ms = ledger.now_ms
             worker = self._worker_of(run)
-            if worker is not None:
+            if worker is not None and not self._data_lost:
                 runs.check_cap(ledger, life, run, worker.concurrency)
 
     def ended(self, job: Job, error: BaseException | None) -> None:
@@ -253,7 +255,7 @@ class Watch(Tap):
     def _goes_on(self, ledger: Ledger, life: Life, run: Run) -> None:
         """How long did, or does, a task go on behind the end of its lease?"""
         at = self._worker_of(run)
-        if at is not None:
+        if at is not None and not self._data_lost:
             runs.goes_on(ledger, life, run, at.cancellation_hard_deadline_s, self._held_back_ns)
 
     def _worker_of(self, run: Run) -> Worker[Any] | None:
@@ -280,7 +282,8 @@ class Watch(Tap):
             run = next((run for run in reversed(life.runs) if run.process is process), None)
             if name == "committed":
                 self._tell_time(ledger)
-                runs.told(ledger, life, process, details)
+                if not self._data_lost:
+                    runs.told(ledger, life, process, details)
             elif run is not None and name == "committing":
                 run.committing = True
             elif run is not None and run.open:
@@ -314,6 +317,7 @@ class Watch(Tap):
         self._ticking.disturbed(ledgers)
 
     def data_changed(self, what: str) -> None:
+        self._data_lost = True
         for ledger in self._ledgers.values():
             self._tell_time(ledger)
             self._ticking.forget(ledger)
