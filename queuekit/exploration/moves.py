@@ -93,7 +93,12 @@ def claim(
 
 def _claimed_again(ledger: Ledger, claim_id: str, answered: list[str]) -> None:
     ledger.reach(labels.SENT_TWICE)
-    held = {life.key for life in ledger.held.values() if life.claim == claim_id}
+    lives = [life for life in ledger.held.values() if life.claim == claim_id]
+    for life in lives:  # how long its lease lasts is told anew, by the server's clock
+        if life.run is not None:
+            left_ms = life.lease_end_ms - ledger.now_ms
+            life.run.lease_over_ns = ledger.now_ns + left_ms * 1_000_000
+    held = {life.key for life in lives}
     for key in sorted(held.difference(answered)):
         ledger.breach("P1", key, "is held by a claim, and that claim's second answer leaves it out")
     for key in sorted(set(answered) - held):
