@@ -7,7 +7,7 @@ import inspect
 import traceback
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -82,6 +82,13 @@ class Terms:
     steps: int = STEPS_PER_RUN
 
 
+def _with_its_own(story: Story, terms: Terms) -> Terms:
+    own = [
+        each for each in checkers_of(story) if not any(each is other for other in terms.checkers)
+    ]
+    return replace(terms, checkers=(*terms.checkers, *own)) if own else terms
+
+
 @dataclass(frozen=True)
 class Plan:
     """What is a run's own."""
@@ -102,7 +109,7 @@ class Breach:
     """What a run has broken."""
 
     promise: str
-    """P1 to P8, `invariant:<name>`, `effect:<name>`, `story:<exception>:<file>:<line>`, `worker:<exception>`,
+    """P1, ..., `invariant:<name>`, `effect:<name>`, `story:<exception>:<file>:<line>`, `worker:<exception>`,
     `deadlock`, `livelock` or `time limit`."""
     what: str
     at_s: float = 0.0
@@ -156,13 +163,13 @@ def run_once(
     Args:
         story: an async function of a simulation.
         plan: seed, schedule, misfortunes, or the tape of an earlier run.
-        terms: limits and checks.
+        terms: limits and checks, beside which those of the story are asked.
         ask: keep all decisions that there were, in `Run.asked`.
         tell: put it into words, in `Run.story`.
         sink: called with each line of the trace.
         trace: whether there is one at all; without, a run takes a tenth less, and `Run.trace` says nothing.
     """
-    living = _Living(story, plan or Plan(), terms or Terms())
+    living = _Living(story, plan or Plan(), _with_its_own(story, terms or Terms()))
     return living.live(ask=ask, tell=tell, sink=sink, trace=trace or sink is not None)
 
 
@@ -334,7 +341,7 @@ class _Living:
                 Breach(b.promise, str(b), (b.at_ms - start_ms) / 1000, b.job)
                 for b in watch.broken()
             ]
-        # Nobody can promise anything of what the server has lost; P1 to P8 are judged by what it holds since.
+        # Nobody can promise anything of what the server has lost; promises are judged by what it holds since.
         lost = self._swarm.data_lost
         for checker in () if lost else self._terms.checkers:
             for each in checker(simulation):
