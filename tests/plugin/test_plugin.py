@@ -330,6 +330,7 @@ def test_replaying_and_recording_a_scenario_from_the_command_line(tmp_path):
     file.write_text("version = 9\n", "utf-8")
     assert queuekit("replay", str(file)).returncode == 2
 
+
 INTERRUPTED = """
 import asyncio, os, signal
 
