@@ -64,7 +64,8 @@ def checkers_of(story: Story, given: Sequence[Checker] = ()) -> tuple[Checker, .
 
     So a failure that was kept has them, too.
     """
-    return (*given, *getattr(story, "checkers", ()))
+    own = getattr(story, "checkers", ())
+    return (*given, *(each for each in own if not any(each is other for other in given)))
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,6 @@ class Terms:
     check: bool = True
     flush: bool = False
     steps: int = STEPS_PER_RUN
-
-
-def _with_its_own(story: Story, terms: Terms) -> Terms:
-    own = [
-        each for each in checkers_of(story) if not any(each is other for other in terms.checkers)
-    ]
-    return replace(terms, checkers=(*terms.checkers, *own)) if own else terms
 
 
 @dataclass(frozen=True)
@@ -168,7 +162,9 @@ def run_once(
         sink: called with each line of the trace.
         trace: whether there is one at all; without, a run takes a tenth less, and `Run.trace` says nothing.
     """
-    living = _Living(story, plan or Plan(), _with_its_own(story, terms or Terms()))
+    terms = terms or Terms()
+    terms = replace(terms, checkers=checkers_of(story, terms.checkers))
+    living = _Living(story, plan or Plan(), terms)
     return living.live(ask=ask, tell=tell, sink=sink, trace=trace or sink is not None)
 
 
