@@ -10,6 +10,7 @@ from __future__ import annotations
 from tests.mutants.at_the_edge import (
     abort_races,
     cut_claim,
+    full_ears,
     handed_back,
     heard,
     hooks,
@@ -37,7 +38,10 @@ from tests.mutants.on_leave import (
     caught_up,
     cron,
     deploy,
+    forgotten,
+    half_a_deploy,
     leaving,
+    memory_lost,
     missed,
     rolling,
     set_back,
@@ -45,6 +49,7 @@ from tests.mutants.on_leave import (
     stopped,
     taken,
 )
+from tests.mutants.on_record import aborted_before, between_runs, bunch, counters, set_aside
 
 STORIES = {
     story.__name__: story
@@ -54,6 +59,8 @@ STORIES = {
         starved, renewals, set_forward, abort_races, cut_claim,
         unanswered_claim, handed_back, hooks, heard, lost_late, tokens, set_back, taken, missed,
         resent, listening, caught_up, statistics,
+        half_a_deploy, forgotten, between_runs, counters, bunch, set_aside, aborted_before,
+        full_ears, memory_lost,
         rolling, many,
     )
 }  # fmt: skip
