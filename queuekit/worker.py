@@ -341,7 +341,7 @@ class Worker(Generic[CtxType]):
         """For how many seconds upkeep may be left alone."""
         bounds = [environment().idle_wait_s()]
         bounds += [self.timers[name] for name in ("schedule", "sweep") if name in self.timers]
-        if self.burst:
+        if self.burst and not self.running:  # else nothing ends with this wait
             bounds.append(self.dequeue_timeout)
         moments = (claimed.lease_end_ms, claimed.record_end_ms)
         bounds += [(moment - claimed.now_ms) / 1000 for moment in moments if moment is not None]
