@@ -349,6 +349,7 @@ class Worker(Generic[CtxType]):
 
     async def _drain(self, session: Session) -> None:
         """Let running jobs end within the grace period, then hand them back."""
+        await session.give_token_back()
         jobs = session.jobs()
         if jobs and self.shutdown_grace_period_s and not session.hurry.is_set():
             hurry = session.spawn(session.hurry.wait(), "hurry")
