@@ -9,11 +9,11 @@ relieve()
 local answer = { now }
 for i = 3, #ARGV, 2 do
   local id, timetable = ARGV[i], ARGV[i + 1]
-  local since = tonumber(redis.call('ZSCORE', root .. ':ticked', id) or -1)
+  local since = tonumber(redis.call('ZSCORE', root .. ':ticked', id) or nil)
   local held = redis.call('HGET', root .. ':timetable', id) or ''
-  if since < 0 or string.match(held, '^(.*)\n') ~= timetable then
+  if not since or string.match(held, '^(.*)\n') ~= timetable then
     -- Never back: a tick that was handled by the server's clock of then is not handled again.
-    since = math.max(since, now)
+    since = math.max(since or now, now)
     redis.call('ZADD', root .. ':ticked', since, id)
   end
   redis.call('HSET', root .. ':timetable', id, timetable .. '\n' .. ARGV[2])
