@@ -7,6 +7,7 @@ story itself.
 
 from __future__ import annotations
 
+from tests.mutants.alone import broken_alone, in_line, maker_goes, not_told, reborn, room
 from tests.mutants.at_the_edge import (
     abort_races,
     cut_claim,
@@ -45,6 +46,7 @@ from tests.mutants.on_leave import (
     stopped,
     taken,
 )
+from tests.mutants.told import full_by_then
 
 STORIES = {
     story.__name__: story
@@ -54,6 +56,8 @@ STORIES = {
         starved, renewals, set_forward, abort_races, cut_claim,
         unanswered_claim, handed_back, hooks, heard, lost_late, tokens, set_back, taken, missed,
         resent, listening, caught_up, statistics,
+        full_by_then,
+        in_line, room, maker_goes, not_told, reborn, broken_alone,
         rolling, many,
     )
 }  # fmt: skip
