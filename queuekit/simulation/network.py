@@ -25,6 +25,7 @@ class EmbeddedNetwork:
         self.server = EmbeddedServer()
         self.scripts = Scripts()
         self.wires: list[Wire] = []
+        self.half_open: list[Wire] = []
         self.numbers: Iterator[int] = itertools.count(1)
 
     def connect(self, protocol: asyncio.BaseProtocol, address: str) -> asyncio.Transport:
@@ -76,4 +77,6 @@ class EmbeddedNetwork:
     def close(self) -> None:
         for wire in list(self.wires):
             wire.abort()
+        for wire in list(self.half_open):
+            wire.hang_up()
         self.server.close()

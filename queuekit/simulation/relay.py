@@ -305,6 +305,7 @@ class RelayNetwork:
         self.scripts = Scripts()
         self.control = Link(address, database)
         self.wires: list[Wire] = []
+        self.half_open: list[Wire] = []
         self.numbers: Iterator[int] = itertools.count(1)
         self.expiry = Expiry(_now_us)
         self.only_ours = not owns_server
@@ -473,6 +474,8 @@ class RelayNetwork:
     def close(self) -> None:
         for wire in list(self.wires):
             wire.abort()
+        for wire in list(self.half_open):
+            wire.hang_up()
         with contextlib.suppress(ConnectionError):  # a server that is gone has nothing of ours left
             self.control.ask(b"FLUSHDB" if self.only_ours else b"FLUSHALL")
         self.control.close()

@@ -105,6 +105,7 @@ class TwinNetwork:
         self.relayed = relayed
         self.scripts = Scripts()
         self.wires: list[Wire] = []
+        self.half_open: list[Wire] = []
         self.numbers: Iterator[int] = itertools.count(1)
         self.said_by_embedded: deque[Said] = deque()
         self.said_by_real: deque[Said] = deque()
@@ -207,6 +208,8 @@ class TwinNetwork:
     def close(self) -> None:
         for wire in list(self.wires):
             wire.abort()
+        for wire in list(self.half_open):
+            wire.hang_up()
         self.embedded.close()
         self.relayed.close()
 

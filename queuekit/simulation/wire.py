@@ -85,6 +85,8 @@ class Network(Protocol):
     scripts: Scripts
     wires: list[Wire]
     "The open ones, oldest first."
+    half_open: list[Wire]
+    "Those that the client has left, of which the server has not heard."
     numbers: Iterator[int]
     "Of connections, from 1."
 
@@ -364,21 +366,34 @@ class Wire(asyncio.Transport):
         if self._hop is not None and (tap := self._tap) is not None:
             tap.closed(self)
         if self.process is not None and self.process.cut_off:
-            self.process.when_healed(self._hang_up)  # half open: the server hears nothing of it
+            self._network.half_open.append(self)
+            self.process.when_healed(self.hang_up)
         else:
-            self._hang_up()
+            self.hang_up()
         return True
 
-    def _hang_up(self) -> None:
+    def hang_up(self) -> None:
+        """The server's end is gone: what is on its way to it is not executed."""
         if self.peer is not None:
             peer, self.peer = self.peer, None
             peer.close()
+        if self in self._network.half_open:
+            self._network.half_open.remove(self)
 
     def cut(self, error: Exception | None = None) -> None:
         """The network drops the connection: the client sees it reset."""
         if self._hop is not None:
             self._loop.disturbed("a connection was reset")  # type: ignore[attr-defined]  # as above
         self._close(error or ConnectionResetError("the simulated connection was reset"))
+
+    def server_gone(self) -> None:
+        """The server has ended: its client sees a reset, or if it hears nothing, when it is healed."""
+        self.hang_up()
+        error = ConnectionResetError("the simulated Redis closed the connection")
+        if self.process is not None and "reply" in self.process.cut_off:
+            self.process.when_healed(partial(self.cut, error))
+        else:
+            self.cut(error)
 
     def is_closing(self) -> bool:
         return self._closed
