@@ -9,12 +9,12 @@ relieve()
 local answer = { now }
 for i = 3, #ARGV, 2 do
   local id, timetable = ARGV[i], ARGV[i + 1]
-  local since = tonumber(redis.call('ZSCORE', root .. ':ticked', id) or -1)
+  local since = tonumber(redis.call('ZSCORE', root .. ':ticked', id) or nil)
   local held, workers = timetable_of(id)
   if held ~= timetable then workers = '' end
-  if since < 0 or held ~= timetable then
+  if not since or held ~= timetable then
     -- Never back: a tick that was handled by the server's clock of then is not handled again.
-    since = math.max(since, now)
+    since = math.max(since or now, now)
     redis.call('ZADD', root .. ':ticked', since, id)
   end
   tick_by(timetable, id, ARGV[2], workers)

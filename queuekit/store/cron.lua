@@ -14,15 +14,16 @@ local TICKED, TIMETABLE, CRONJOB = root .. ':ticked', root .. ':timetable', root
 
 local id, tick, key, timetable = ARGV[2], tonumber(ARGV[3]), ARGV[5], ARGV[8]
 if tick > now then return { 'early', now } end
-local last = tonumber(redis.call('ZSCORE', TICKED, id) or -1)
-if last >= tick or tick <= now - FORGET_MS then return { 'handled', now } end
+local last = tonumber(redis.call('ZSCORE', TICKED, id) or nil)
+if last and last >= tick or tick <= now - FORGET_MS then return { 'handled', now } end
 
 -- Whoever started last says by what a schedule ticks: a worker that was there before a deploy is
 -- refused as long as one of after it is alive. When none is, it goes on with what it has.
 local held, workers = timetable_of(id)
 if held and held ~= timetable then
   for other in string.gmatch(workers, '[^\n]+') do
-    if tonumber(redis.call('ZSCORE', WORKERS, other) or -1) >= now then return { 'replaced', now } end
+    local until_ms = tonumber(redis.call('ZSCORE', WORKERS, other) or nil)
+    if until_ms and until_ms >= now then return { 'replaced', now } end
   end
   workers = ''
 end

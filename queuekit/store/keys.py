@@ -27,7 +27,7 @@ scripts get the root as KEYS[1] and derive the rest, in these words:
     qk:{name}:ticked             sorted set: schedule id by the moment up to which its ticks are handled (ms)
     qk:{name}:timetable          hash: schedule id -> its expression and zone, and the workers that have them
     qk:{name}:cronjob            hash: schedule id -> key of the job of its last tick
-    qk:{name}:event:<key>        channel: a hint that the job has changed
+    qk:{name}:event:<key>        channel: a hint that the job's status has changed
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ story itself.
 
 from __future__ import annotations
 
+from tests.mutants.alone import broken_alone, in_line, maker_goes, not_told, reborn, room
 from tests.mutants.at_the_edge import (
     abort_races,
     cut_claim,
@@ -50,6 +51,7 @@ from tests.mutants.on_leave import (
     taken,
 )
 from tests.mutants.on_record import aborted_before, between_runs, bunch, counters, set_aside
+from tests.mutants.told import full_by_then
 
 STORIES = {
     story.__name__: story
@@ -61,6 +63,8 @@ STORIES = {
         resent, listening, caught_up, statistics,
         half_a_deploy, forgotten, between_runs, counters, bunch, set_aside, aborted_before,
         full_ears, memory_lost,
+        full_by_then,
+        in_line, room, maker_goes, not_told, reborn, broken_alone,
         rolling, many,
     )
 }  # fmt: skip
