@@ -397,6 +397,7 @@ def test_an_application_with_a_handler_hears_of_it_at_the_end():
     assert [str(context["exception"]) for context in heard] == ["nobody awaits this"]
 
 
+@pytest.mark.slow
 def test_an_exploration_fails_by_such_a_task_unless_a_misfortune_has_ended_it():
     async def story(simulation):
         simulation.worker([work])
