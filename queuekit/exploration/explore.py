@@ -156,6 +156,7 @@ def explore(
     redeliver: bool = False,
     deviations: int | None = None,
     check: bool = True,
+    name: str = "",
 ) -> Exploration:
     """Live through a story again and again, each time with other schedules and misfortunes.
 
@@ -191,7 +192,8 @@ def explore(
     """
     rules, checks = functions(invariants, "invariants"), functions(checkers, "checkers")
     once, reach = names(once, "once"), names(reach, "reach")
-    terms = Terms(backend, limit, rules, checkers_of(story, checks), once, check, steps=steps)
+    checks = checkers_of(story, checks)
+    terms = Terms(backend, limit, rules, checks, once, check, steps=steps, name=name)
     portfolio = Portfolio(schedules_of(schedules), checked(faults), first_seed, not redeliver)
     budget = Budget(seeds, minutes, guard, jobs)
     return _Exploring(story, terms, portfolio, kept).explored(budget, redeliver, deviations, reach)
@@ -218,7 +220,9 @@ class _Exploring:
         check_amount(
             **budget._asdict(), first_seed=self._portfolio.first_seed, deviations=deviations
         )
-        self._kept = None if self._folder is None else Kept(self._folder, self._story)
+        self._kept = (
+            None if self._folder is None else Kept(self._folder, self._story, self._terms.name)
+        )
         began = time.monotonic()
         with _quick():
             self.kept_first()

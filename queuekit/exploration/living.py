@@ -80,6 +80,8 @@ class Terms:
     check: bool = True
     flush: bool = False
     steps: int = STEPS_PER_RUN
+    name: str = ""
+    "By which its failures are known, beside the story."
 
 
 @dataclass(frozen=True)
