@@ -88,8 +88,8 @@ def _described(thing: object) -> str:
     name = getattr(thing, "__qualname__", None)
     if not isinstance(name, str):
         return f"an object of {type(thing).__qualname__}"
-    given = ", ".join(f"{each}={value!r}" for each, value in _made_with(_inner(thing)))
-    return f"{name}({given})" if given else name
+    made_with = ", ".join(f"{each}={value!r}" for each, value in _made_with(_inner(thing)))
+    return f"{name}({made_with})" if made_with else name
 
 
 def _made_with(function: object) -> Iterator[tuple[str, object]]:
