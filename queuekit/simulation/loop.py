@@ -102,6 +102,7 @@ class SimulatedLoop(TurningLoop):
         task.number = self._born  # before __init__, which puts the task into a set
         name = name or f"{getattr(coro, '__qualname__', 'task')}-{self._named}"
         task.__init__(coro, loop=self, name=name, context=context, **options)  # type: ignore[misc]
+        self._know(task)
         process = PROCESS.get() if context is None else context.get(PROCESS)
         if process is not None:
             process.adopt(task)

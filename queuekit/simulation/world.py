@@ -208,7 +208,7 @@ class Simulation(Passing):
             process.unwind()
         unwound = {task for process in dead for task in process.tasks()}
         for _ in range(CANCEL_ROUNDS):
-            tasks = [task for task in asyncio.all_tasks(loop) - unwound if not task.done()]
+            tasks = [task for task in loop.unfinished() if task not in unwound]
             if not tasks:
                 break
             for task in sorted(tasks, key=lambda task: task.get_name()):
