@@ -1,4 +1,4 @@
-"""The promises P1 to P8, checked from what can be seen of a run (docs/promises.md).
+"""The promises of docs/promises.md, checked from what can be seen of a run.
 
 watch = Watch(simulation)            # before the story begins
 simulation.run(story(simulation))

@@ -160,7 +160,7 @@ def explore(
     """Live through a story again and again, each time with other schedules and misfortunes.
 
     The first run is the boring one. Each run is the story; then all misfortune ends, and every job must
-    end within `limit`; then what the story gave back is called, and the promises P1 to P8 are checked.
+    end within `limit`; then what the story gave back is called, and the promises are checked.
     Runs that failed before and were kept come first of all.
 
     Args:
@@ -181,7 +181,7 @@ def explore(
         redeliver: kill the worker at each point of the boring run too, each point once.
         deviations: instead of seeds, every run that differs from the boring one in at most so many
             decisions, up to `seeds` runs (10,000); `exhausted` tells whether these were all.
-        check: whether P1 to P8 are checked.
+        check: whether the promises are checked.
 
     Raises:
         ExplorationFailed: a run broke something. It is an AssertionError, with the reduced run as a story

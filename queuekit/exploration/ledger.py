@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from queuekit.exploration.order import Order
+
 if TYPE_CHECKING:
     from queuekit.simulation.contents import Snapshot
     from queuekit.simulation.process import Process
@@ -33,7 +35,7 @@ class Broken:
     """A promise that was not kept."""
 
     promise: str
-    "P1 to P8."
+    "As docs/promises.md names it: P1, P2, ..."
     what: str
     "In words, with what was found."
     at_ms: int
@@ -138,6 +140,11 @@ class Life:
         self.retried_by: Process | None = None
         self.entered_ms = 0
         "Since when it is queued."
+        self.priority = 0
+        self.came_due = False
+        "Whether it was due later when it was enqueued."
+        self.in_front = False
+        "Whether it was handed back, and waits before the others."
 
     @property
     def over(self) -> bool:
@@ -228,9 +235,9 @@ class Ledger:
         self.stalled_ns: int | None = None
         self.has_lived_well: Callable[[str, int], bool] = lambda worker, since_ms: False
         "Whether a worker runs, and nothing was disturbed since then."
-        self.now_ms = 0
-        self.now_ns = 0
-        "Of the world's elapsed time."
+        self.order = Order()
+        self.now_ms = self.now_ns = 0
+        "By the server's clock, and of the world's elapsed time."
         self.latest_ms = 0
         "The latest time that the server's clock has shown."
         self.ahead_ms = 0
@@ -249,6 +256,7 @@ class Ledger:
         self.latest_ms = max(self.latest_ms, now_ms)
 
     def _set_back(self, now_ms: int) -> None:
+        self.order.clock_set_back()
         for life in self.lives.values():
             if life.status == "queued" and life.due_ms <= self.now_ms:
                 life.was_due = True
@@ -274,7 +282,9 @@ class Ledger:
 
     # -- how jobs move
 
-    def begin(self, key: str, enqueue_id: str, payload: bytes, due_ms: int, group: str) -> Life:
+    def begin(
+        self, key: str, enqueue_id: str, payload: bytes, due_ms: int, group: str, priority: int = 0
+    ) -> Life:
         """A new life."""
         before = self.lives.get(key)
         if before is not None and not before.over:
@@ -289,7 +299,9 @@ class Ledger:
                 forgotten.known_until_ms = 0
             life.earlier = lives[-IDS_KEPT:]
         self.by_id[enqueue_id] = life
+        life.priority = priority
         self._enter(life)
+        self.order.came(life, self.now_ms)
         return life
 
     def _enter(self, life: Life) -> None:
@@ -314,6 +326,7 @@ class Ledger:
         self._leave(life)
         life.status, life.fence, life.claim = "active", run.fence, claim
         life.lease_end_ms, life.worker = run.lease_end_ms, run.worker
+        life.in_front = False
         life.attempts += 1
         life.runs.append(run)
         self.runs[run.fence, claim] = life, run
@@ -322,11 +335,13 @@ class Ledger:
             self.groups.setdefault(life.group, {})[life.key] = life
         self.top_fence = max(self.top_fence, run.fence)
 
-    def queue_again(self, life: Life, due_ms: int) -> None:
+    def queue_again(self, life: Life, due_ms: int, *, in_front: bool = False) -> None:
         """A run of it is over, and another one is to come."""
         self._leave(life)
         life.due_ms = due_ms
         self._enter(life)
+        if in_front and due_ms <= self.now_ms:
+            self.order.handed_back(life)
 
     def finish(self, life: Life, status: str, ttl_ms: int) -> None:
         """It is over."""
@@ -366,6 +381,7 @@ class Ledger:
     def begin_anew(self, snapshot: Snapshot) -> None:
         """Take what the server holds now for what it must hold."""
         self.anew = True
+        self.order = Order()
         self.lives, self.by_id, self.ready, self._waiting = {}, {}, {}, []
         self.held, self.groups, self.claims, self.runs, self.begun = {}, {}, {}, {}, {}
         self.top_fence = int(snapshot.contents.get("fence", 0))

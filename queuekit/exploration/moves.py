@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from queuekit.exploration import budget, labels
+from queuekit.exploration import budget, labels, order
 from queuekit.exploration.budget import End
 from queuekit.exploration.ledger import HELD, QUARANTINE_MS, Ledger, Life, Run
 from queuekit.simulation.process import Process
@@ -35,13 +35,14 @@ def enqueue(
 ) -> Sequence[Life]:
     heard = []
     jobs = zip(rows(words[1:], 7), rows(raw[1:], 7), answer, strict=True)
-    for (key, enqueue_id, _, due, delay, _, group), written, (verdict, *_) in jobs:
+    for (key, enqueue_id, _, due, delay, priority, group), written, (verdict, *_) in jobs:
         known, life = ledger.by_id.get(enqueue_id), ledger.lives.get(key)
         if verdict == b"new":
             if known is not None and (not known.over or ledger.now_ms < known.known_until_ms):
                 ledger.breach("P7", key, "one enqueue that was sent twice was accepted twice")
             due_ms = max(int(due), ledger.now_ms + int(delay) if int(delay) > 0 else 0)
-            heard.append(ledger.begin(key, enqueue_id, written[2], due_ms, group))
+            life = ledger.begin(key, enqueue_id, written[2], due_ms, group, int(priority or 0))
+            heard.append(life)
         elif verdict == b"same" and known is None:
             ledger.breach("P1", key, "an enqueue was answered as known that was never accepted")
         elif verdict == b"same" and known is not None:
@@ -80,6 +81,7 @@ def claim(
             ledger.breach("P2", key, f"was given to {worker}, and nobody has enqueued it")
             life = ledger.lives[key] = Life(key, b"", 0, "", "queued")
         _check_claim(ledger, life, worker, fence)
+        order.check(ledger, life, worker)
         end_ms = ledger.now_ms + lease_ms
         run = Run(fence, worker, process, lease_end_ms=end_ms, claimed_ms=ledger.now_ms)
         run.lease_over_ns = ledger.now_ns + lease_ms * 1_000_000
@@ -91,7 +93,12 @@ def claim(
 
 def _claimed_again(ledger: Ledger, claim_id: str, answered: list[str]) -> None:
     ledger.reach(labels.SENT_TWICE)
-    held = {life.key for life in ledger.held.values() if life.claim == claim_id}
+    lives = [life for life in ledger.held.values() if life.claim == claim_id]
+    for life in lives:  # how long its lease lasts is told anew, by the server's clock
+        if life.run is not None:
+            left_ms = life.lease_end_ms - ledger.now_ms
+            life.run.lease_over_ns = ledger.now_ns + left_ms * 1_000_000
+    held = {life.key for life in lives}
     for key in sorted(held.difference(answered)):
         ledger.breach("P1", key, "is held by a claim, and that claim's second answer leaves it out")
     for key in sorted(set(answered) - held):
@@ -210,7 +217,7 @@ def _ended(ledger: Ledger, life: Life, end: End, process: Process | None) -> Non
     if end.charge in ("failures", "losses", "unknown"):
         setattr(life, end.charge, getattr(life, end.charge) + 1)
     if end.target == "queued":
-        ledger.queue_again(life, ledger.now_ms + end.delay_ms)
+        ledger.queue_again(life, ledger.now_ms + end.delay_ms, in_front="f" in end.flags)
         life.retried_by = process if end.delay_ms and not end.lost else None
     else:
         life.result = end.result or None
@@ -342,8 +349,10 @@ def restore(
     life = ledger.lives.get(words[0])
     if text(answer) != "restored" or words[1] in ledger.by_id:
         return NOBODY
-    payload, group = (life.payload, life.group) if life is not None else (b"", "")
-    return [ledger.begin(words[0], words[1], payload, 0, group)]
+    payload, group, priority = b"", "", 0
+    if life is not None:
+        payload, group, priority = life.payload, life.group, life.priority
+    return [ledger.begin(words[0], words[1], payload, 0, group, priority)]
 
 
 def discard(

@@ -27,6 +27,7 @@ PROMISES = {
     "P6": "on time",
     "P7": "unique",
     "P8": "cron",
+    "P11": "in order",
 }
 "What docs/promises.md calls them."
 

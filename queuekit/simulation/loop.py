@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import sys
-from collections.abc import Callable, Coroutine
-from contextvars import Context
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from queuekit.simulation.chooser import Chooser
@@ -21,6 +21,7 @@ from queuekit.simulation.process import PROCESS, Handlers, client_in
 from queuekit.simulation.threads import Batons
 from queuekit.simulation.trace import Trace
 from queuekit.simulation.turn import STEPS_PER_INSTANT, TurningLoop
+from queuekit.simulation.unwinding import take_down_generator
 
 if TYPE_CHECKING:
     from queuekit.environment import Environment
@@ -34,6 +35,7 @@ class SimulatedTask(asyncio.Task[T]):
     """A task whose place in a set follows from its age, not from its address."""
 
     number: int
+    context: Context
 
     def __hash__(self) -> int:
         return self.number
@@ -71,6 +73,8 @@ class SimulatedLoop(TurningLoop):
         self.queuekit_environment: Environment | None = None
         self.unseen: list[dict[str, Any]] = []
         "What asyncio's exception handler was told: exceptions that nobody awaited."
+        self.unwinding = False
+        "Whether what a dead process left is being taken down."
         self.signal_handlers: Handlers = {}
         "Of code that belongs to no process."
         self.batons = Batons(self)
@@ -100,19 +104,39 @@ class SimulatedLoop(TurningLoop):
         task: SimulatedTask[T] = SimulatedTask.__new__(SimulatedTask)
         self._born += 1
         task.number = self._born  # before __init__, which puts the task into a set
+        if context is None:
+            context = copy_context()
+        task.context = context
         name = name or f"{getattr(coro, '__qualname__', 'task')}-{self._named}"
         task.__init__(coro, loop=self, name=name, context=context, **options)  # type: ignore[misc]
         self._know(task)
-        process = PROCESS.get() if context is None else context.get(PROCESS)
+        process = context.get(PROCESS)
         if process is not None:
             process.adopt(task)
         return task
+
+    def context_of(self, task: asyncio.Task[Any]) -> Context:
+        """In which a task of this loop runs."""
+        assert isinstance(task, SimulatedTask)
+        return task.context
 
     def create_future(self) -> asyncio.Future[Any]:
         future: SimulatedFuture[Any] = SimulatedFuture(loop=self)
         self._born += 1
         future.number = self._born
         return future
+
+    def _asyncgen_firstiter_hook(self, agen: AsyncGenerator[Any, Any]) -> None:
+        super()._asyncgen_firstiter_hook(agen)  # type: ignore[misc]
+        process = PROCESS.get()
+        if process is not None:
+            process.adopt_generator(agen)
+
+    def _asyncgen_finalizer_hook(self, agen: AsyncGenerator[Any, Any]) -> None:
+        if self.unwinding:
+            take_down_generator(agen)
+        else:
+            super()._asyncgen_finalizer_hook(agen)  # type: ignore[misc]
 
     def run_in_executor(  # type: ignore[override]
         self, executor: object, func: Callable[..., T], *args: Any

@@ -25,6 +25,7 @@ class EmbeddedNetwork:
         self.server = EmbeddedServer()
         self.scripts = Scripts()
         self.wires: list[Wire] = []
+        self.half_open: list[Wire] = []
         self.numbers: Iterator[int] = itertools.count(1)
 
     def connect(self, protocol: asyncio.BaseProtocol, address: str) -> asyncio.Transport:
@@ -54,6 +55,10 @@ class EmbeddedNetwork:
         connection.execute(list(command))
         return beside.value
 
+    def script(self, sha: bytes) -> bytes | None:
+        source: bytes | None = self.server.fake.script_cache.get(sha)
+        return source
+
     def save(self) -> object:
         return saved_of(self.server.fake.dbs)
 
@@ -72,4 +77,6 @@ class EmbeddedNetwork:
     def close(self) -> None:
         for wire in list(self.wires):
             wire.abort()
+        for wire in list(self.half_open):
+            wire.hang_up()
         self.server.close()

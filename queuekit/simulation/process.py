@@ -7,11 +7,9 @@ their context. Code outside of any belongs to the test.
 from __future__ import annotations
 
 import asyncio
-import sys
-import traceback
-import warnings
+import signal
 import weakref
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextvars import ContextVar, copy_context
 from functools import partial
 from types import FrameType
@@ -20,6 +18,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from queuekit.simulation.clock import OwnClock
 from queuekit.simulation.observe import Hop
 from queuekit.simulation.scope import OWN_CLOCK
+from queuekit.simulation.unwinding import (
+    UNWIND_ROUNDS,
+    take_down_generator,
+    take_down_task,
+    unheard,
+)
 
 if TYPE_CHECKING:
     from queuekit.simulation.loop import SimulatedLoop
@@ -38,9 +42,6 @@ Handlers = dict[int, tuple[Callable[..., object], tuple[Any, ...]]]
 
 CLIENT_FRAMES = 8
 "How far up redis-py's own connection stands when it connects."
-
-UNWIND_ROUNDS = 20
-"How often a coroutine of a dead process is closed that waits for something in its `finally`."
 
 
 class Process:
@@ -73,7 +74,7 @@ class Process:
         self.program: Program | None = None
         "Its sync code, as far as that uses signals."
         self.at_death: list[Callable[[], None]] = []
-        self.exited: SystemExit | None = None
+        self.exited: SystemExit | KeyboardInterrupt | None = None
         "By which some code of it has ended it."
         self.exit_seen = False
         "Whether somebody has asked for that."
@@ -83,6 +84,9 @@ class Process:
         self._context.run(OWN_CLOCK.set, self.clock)
         self._tasks: dict[asyncio.Task[Any], None] = {}
         self._prune_at = 64
+        self._generators: weakref.WeakSet[AsyncGenerator[Any, Any]] = weakref.WeakSet()
+        self._left_generators: list[AsyncGenerator[Any, Any]] = []
+        "Strong, when it is dead: as the tasks."
         self._timers: list[Timer] = []
         self._wires: list[Wire] = []
         self._clients: list[weakref.ref[Any]] = []
@@ -102,6 +106,10 @@ class Process:
             self._prune_at = 2 * len(self._tasks) + 64
         self._tasks[task] = None
 
+    def adopt_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
+        """Called by the loop: an async generator was begun here."""
+        self._generators.add(generator)
+
     def tasks(self) -> list[asyncio.Task[Any]]:
         """The tasks that were made here, but for some that have ended."""
         return list(self._tasks)
@@ -117,6 +125,7 @@ class Process:
         self.alive = False
         self.stands_still = True
         self._put_off.clear()
+        self._left_generators = list(self._generators)
         self.loop.disturbed_ns = self.loop.clock.elapsed_ns
         if self.loop.tap is not None:
             self.loop.tap.killed(self)
@@ -129,7 +138,7 @@ class Process:
         for mourn in self.at_death:
             mourn()
 
-    def leave(self, exited: SystemExit | None = None) -> None:
+    def leave(self, exited: SystemExit | KeyboardInterrupt | None = None) -> None:
         """End as by an uncaught exception, or by sys.exit(): its tasks are cancelled, then it is dead.
 
         So `asyncio.run` does: their `finally` runs, and may still send something.
@@ -151,6 +160,8 @@ class Process:
     @property
     def status(self) -> int:
         """With which it exited, as the shell sees it."""
+        if isinstance(self.exited, KeyboardInterrupt):
+            return 128 + signal.SIGINT
         code = 0 if self.exited is None else self.exited.code
         return code if isinstance(code, int) else 0 if code is None else 1
 
@@ -273,18 +284,19 @@ class Process:
 
     def unwind(self) -> None:
         """At the end of the world: take down what a dead process left, with all its effects cut off."""
-        for wire in self._wires:
-            wire.get_protocol().connection_lost(None)
-        heard, sys.unraisablehook = sys.unraisablehook, _heard_by_nobody
-        try:
-            for task in self._tasks:
-                if task.done():
-                    task._log_traceback = False  # nobody was left to look
-                else:
-                    task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own switch
-                    _take_down(task.get_coro())
-        finally:
-            sys.unraisablehook = heard
+        with unheard(self.loop):
+            for wire in self._wires:
+                wire.get_protocol().connection_lost(None)
+            done: set[asyncio.Task[Any]] = set()
+            for _ in range(UNWIND_ROUNDS):  # a `finally` may begin others
+                left = [task for task in self._tasks if task not in done]
+                for task in left:
+                    take_down_task(task, self.loop.context_of(task))
+                done.update(left)
+                if not left:
+                    break
+            for generator in self._left_generators:
+                self._context.run(take_down_generator, generator)
 
     def connected(self, client: Any) -> None:
         """Called by the loop: an object of redis-py's has connected here (None: something else has)."""
@@ -319,20 +331,3 @@ def client_in(frame: FrameType | None) -> Any:
 def is_dead(process: Process | None) -> bool:
     """Whether it was killed; what belongs to no process lives as long as the world."""
     return process is not None and not process.alive
-
-
-def _take_down(coroutine: Any) -> None:
-    for _ in range(UNWIND_ROUNDS):
-        # A `finally` may raise what it likes, or wait, which is refused; then it is closed again.
-        with warnings.catch_warnings():
-            # What it meant to wait for is never awaited.
-            warnings.simplefilter("ignore", RuntimeWarning)
-            try:
-                coroutine.close()
-                break
-            except BaseException as error:  # nobody is left to hear it; its job is another's
-                traceback.clear_frames(error.__traceback__)
-
-
-def _heard_by_nobody(unraisable: object) -> None:
-    """What a coroutine raises that was waited for by one that is gone already."""

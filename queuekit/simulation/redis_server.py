@@ -123,8 +123,10 @@ class SimulatedServer:
         self._disturbed("the server's clock was set")
 
     def _reset_connections(self) -> None:
+        for wire in list(self._network.half_open):
+            wire.hang_up()
         for wire in list(self._network.wires):
-            wire.cut(ConnectionResetError("the simulated Redis closed the connection"))
+            wire.server_gone()
 
     def _later(self, seconds: float, function: Callable[[], None]) -> None:
         loop = self._simulation.loop

@@ -80,6 +80,10 @@ class TwinPeer:
         network.compare_words()
         network.compare_states(self._real.database, self._embedded.database)
 
+    @property
+    def database(self) -> int:
+        return self._embedded.database
+
     def close(self) -> None:
         self._embedded.close()
         self._real.close()
@@ -101,6 +105,7 @@ class TwinNetwork:
         self.relayed = relayed
         self.scripts = Scripts()
         self.wires: list[Wire] = []
+        self.half_open: list[Wire] = []
         self.numbers: Iterator[int] = itertools.count(1)
         self.said_by_embedded: deque[Said] = deque()
         self.said_by_real: deque[Said] = deque()
@@ -178,6 +183,9 @@ class TwinNetwork:
     def look(self, *command: bytes, database: int | None = None) -> Any:
         return self.embedded.look(*command, database=database)
 
+    def script(self, sha: bytes) -> bytes | None:
+        return self.embedded.script(sha)
+
     def save(self) -> object:
         return self.embedded.save(), self.relayed.save()
 
@@ -200,6 +208,8 @@ class TwinNetwork:
     def close(self) -> None:
         for wire in list(self.wires):
             wire.abort()
+        for wire in list(self.half_open):
+            wire.hang_up()
         self.embedded.close()
         self.relayed.close()
 

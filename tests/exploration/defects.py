@@ -209,5 +209,40 @@ DEFECTS = {
         "busy = status and not terminal[status]",
         "busy = true",
     ),
+    "the first come is served last": (
+        "P11",
+        "in_line",
+        "enqueue",
+        "(front and before or behind)",
+        "before",
+    ),
+    "urgent jobs wait for the others": (
+        "P11",
+        "in_line",
+        "enqueue",
+        "priority = tonumber(priority or 0) or 0",
+        "priority = 0",
+    ),
+    "what is due first comes last": (
+        "P11",
+        "in_line",
+        "claim",
+        "redis.call('ZRANGEBYSCORE', SCHEDULED, '-inf', exact(now), 'LIMIT'",
+        "redis.call('ZREVRANGEBYSCORE', SCHEDULED, exact(now), '-inf', 'LIMIT'",
+    ),
+    "the last of a group goes first": (
+        "P11",
+        "in_line",
+        None,
+        "redis.call('ZRANGEBYLEX', FOLLOWERS, '[' .. group .. '\\1', '(' .. group .. '\\2'",
+        "redis.call('ZREVRANGEBYLEX', FOLLOWERS, '(' .. group .. '\\2', '[' .. group .. '\\1'",
+    ),
+    "a job that is handed back goes to the end": (
+        "P11",
+        "gives_back",
+        "commit",
+        "place(key, due, flag('f'), held",
+        "place(key, due, false, held",
+    ),
 }
 "What is wrong: the promise that it breaks, the story, the script (None: all), the text, and its replacement."

@@ -194,3 +194,33 @@ async def ticking(simulation):
     for name in ("first", "second"):
         worker(simulation, name, cron_jobs=[CronJob(tick, "* * * * *")])
     await simulation.advance(250)
+
+
+async def in_line(simulation):
+    """Jobs of two priorities, of a group, and some that are due in the same claim, for one slot."""
+    queue, begin = simulation.queue, simulation.now.timestamp()
+    for key, options in (
+        ("a", {}),
+        ("b", {}),
+        ("urgent", {"priority": -1}),
+        ("later 2", {"scheduled": begin + 1.2}),
+        ("later 1", {"scheduled": begin + 1.1}),
+        ("g1", {"group_key": "g"}),
+        ("g2", {"group_key": "g"}),
+        ("g3", {"group_key": "g"}),
+    ):
+        await queue.enqueue("ok", key=key, **options)
+    await simulation.advance(3)
+    worker(simulation, concurrency=1)
+    await simulation.advance(3)
+
+
+async def gives_back(simulation):
+    """A worker stops, and its job goes back before those that have waited meanwhile."""
+    handle = simulation.worker(TASKS, concurrency=1, shutdown_grace_period_s=0)
+    for key in ("long", "b", "c"):
+        await simulation.queue.enqueue("long" if key == "long" else "ok", key=key, timeout=60)
+    await simulation.advance(1)
+    await handle.stop()
+    worker(simulation, concurrency=1)
+    await simulation.advance(60)

@@ -7,7 +7,7 @@ import math
 import pytest
 from hypothesis import Phase, given, settings
 
-from queuekit.exploration import ExplorationFailed, Vacuous, explore, simulations
+from queuekit.exploration import ExplorationFailed, Terms, Vacuous, explore, run_once, simulations
 from queuekit.simulation import SimulationError
 from tests.exploration.shop import charge, charged, ship
 
@@ -95,6 +95,18 @@ def test_simulations_ask_checkers_those_of_the_story_too():
     story.checkers = [Charges()]
     with pytest.raises(AssertionError, match="mine is broken"):
         lived(story, faults=())
+
+
+def test_a_run_asks_the_checkers_of_its_story_each_once():
+    async def story(simulation):
+        await charged(simulation)
+
+    own = Charges()
+    story.checkers = [own]
+    assert [each.promise for each in run_once(story).breaches] == ["mine"]
+    assert [each.promise for each in run_once(story, terms=Terms(checkers=(own,))).breaches] == [
+        "mine"
+    ]
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from queuekit import CronJob
+from queuekit import CronJob, Status
 from queuekit.exploration.failures import plan_of
 from queuekit.exploration.living import run_once
 from queuekit.exploration.swarm import COMMON_KINDS
@@ -80,4 +80,37 @@ def test_a_task_that_returns_as_its_timeout_strikes_may_be_charged_with_it():
         await simulation.queue.enqueue("parent", retries=3)
 
     run = relived(hangs, Deviation("swarm.pause:worker-1:started", 1, 2))
+    assert run.broken is None
+
+
+def test_the_end_of_a_keys_last_life_is_no_end_of_its_next_one():
+    """The answer to its commit is long on its way, and its worker runs the key's next life meanwhile."""
+
+    async def works(ctx, *, seconds):
+        await asyncio.sleep(seconds)
+
+    async def anew(simulation):
+        simulation.worker([works], concurrency=2)
+        simulation.inject("delay", after="commit", seconds=1)
+        job = await simulation.queue.enqueue("works", key="a", seconds=0)
+        while job.status is not Status.COMPLETE:
+            await asyncio.sleep(0.1)
+            await job.refresh()
+        await simulation.queue.enqueue("works", key="a", seconds=5)
+
+    assert relived(anew).broken is None
+
+
+def test_a_claim_that_is_answered_again_tells_anew_how_long_its_leases_last():
+    """The server's clock was set back meanwhile: so the jobs are held for longer, and may be run."""
+
+    async def told_late(simulation):
+        simulation.worker([ship], lease_s=6)
+        await simulation.queue.enqueue("ship", key="a", order=1)
+        simulation.inject("lose_reply", command="claim", how="silence")
+        simulation.inject("outage", at=1, seconds=9)
+        simulation.inject("step_clock", at=2, seconds=-60)
+
+    run = relived(told_late)
+    assert run.reached["a command was sent twice, and answered as once"]
     assert run.broken is None

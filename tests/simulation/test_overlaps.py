@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import redis.asyncio
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 
 @pytest.fixture
@@ -56,6 +59,45 @@ async def test_who_starts_it_ends_all_outages(simulation, how):
     await simulation.advance(1)
     assert server.running
     assert await simulation.queue.count("queued") == 0
+
+
+@pytest.mark.parametrize("waits_s", [1, 1000])
+@pytest.mark.parametrize("direction", ["requests", "both"])
+async def test_what_a_partition_has_held_up_does_not_reach_a_server_that_is_down(
+    simulation, direction, waits_s
+):
+    web = simulation.process("web")
+    client = redis.asyncio.Redis.from_url(
+        "redis://localhost", retry=Retry(NoBackoff(), 0), socket_timeout=100
+    )
+    await web.run(client.set, "before", 1)
+    web.partition(direction)
+    asking = asyncio.ensure_future(web.run(client.set, "held up", 1))
+    await simulation.advance(waits_s)  # in the longer time the client has given up
+    simulation.server.outage(10)
+    web.heal()
+    with pytest.raises((redis.ConnectionError, redis.TimeoutError)):
+        await asking
+    await simulation.advance(10)
+    found = [await web.run(client.exists, key) for key in ("before", "held up")]
+    assert found == [1, 0]
+
+
+async def test_a_partition_holds_up_the_word_that_the_server_is_gone(simulation):
+    web = simulation.process("web")
+    client = redis.asyncio.Redis.from_url(
+        "redis://localhost", retry=Retry(NoBackoff(), 0), socket_timeout=None
+    )
+    await web.run(client.set, "before", 1)
+    web.partition("replies")
+    asking = asyncio.ensure_future(web.run(client.blpop, "nothing"))
+    await simulation.advance(0.1)
+    simulation.server.restart()
+    await simulation.advance(100)
+    assert not asking.done()
+    web.heal()
+    with pytest.raises(redis.ConnectionError):
+        await asking
 
 
 async def main():
