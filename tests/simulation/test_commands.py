@@ -71,7 +71,8 @@ HDEL none f | HEXISTS none f | HGET none f | HGETALL none | HKEYS none | HLEN no
 HSTRLEN none f | HVALS none | ZCOUNT none 0 1 | ZLEXCOUNT none - + | ZPOPMAX none 2 | ZPOPMIN none 2
 ZRANGE none 0 1 | ZRANGEBYLEX none - + | ZRANGEBYSCORE none 0 1 | ZRANK none m | ZREM none m | ZREVRANGE none 0 1
 ZREVRANGEBYLEX none + - | ZREVRANGEBYSCORE none 1 0 | ZREVRANK none m | ZSCORE none m | EXISTS none
-HSET f1 f v | HGETALL f2 | ZADD z1 1 m | ZRANGE z2 0 -1 | ZINCRBY z3 1 m | ZCARD z4 | HINCRBY f3 f 1 | HLEN f4
+HSET f1 f v | HGETALL f2 | ZADD z1 1 m | ZRANGE z2 0 -1 | ZINCRBY z3 1 m | ZCARD z4
+HINCRBY f3 f 1 | HLEN f4
 MULTI | SET t 1 | GET t | HGET t f | EXEC | MULTI | NONSENSE | EXEC | WATCH t | SET t 2 | MULTI | GET t
 EXEC
 """
