@@ -69,7 +69,8 @@ ZADD n inf m | ZADD n nan m | ZADD n 1 m | ZADD n 1 m | ZADD n 2 m | ZSCORE n m 
 ZADD n 3 m XX | ZADD n 1e400 m | ZADD a 1 m | ZADD n 4 m 5 n | ZRANGE n 0 -1 WITHSCORES | HMGET a f | HMGET h
 HDEL none f | HEXISTS none f | HGET none f | HGETALL none | HKEYS none | HLEN none | HMGET none f g
 HSTRLEN none f | HVALS none | ZCOUNT none 0 1 | ZLEXCOUNT none - + | ZPOPMAX none 2 | ZPOPMIN none 2
-ZRANGE none 0 1 | ZRANGEBYLEX none - + | ZRANGEBYSCORE none 0 1 | ZRANK none m | ZREM none m | ZREVRANGE none 0 1
+ZRANGE none 0 1 | ZRANGEBYLEX none - + | ZRANGEBYSCORE none 0 1 | ZRANK none m | ZREM none m
+ZREVRANGE none 0 1
 ZREVRANGEBYLEX none + - | ZREVRANGEBYSCORE none 1 0 | ZREVRANK none m | ZSCORE none m | EXISTS none
 HSET f1 f v | HGETALL f2 | ZADD z1 1 m | ZRANGE z2 0 -1 | ZINCRBY z3 1 m | ZCARD z4
 HINCRBY f3 f 1 | HLEN f4
