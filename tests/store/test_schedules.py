@@ -89,9 +89,7 @@ async def test_a_tick_by_the_old_timetable_is_refused_while_a_worker_with_the_ne
 
 
 @pytest.mark.parametrize("workers", [2, 16])
-async def test_whoever_of_a_deploy_is_left_keeps_the_old_timetable_away(
-    store, simulation, workers
-):
+async def test_whoever_of_a_deploy_is_left_keeps_the_old_timetable_away(store, simulation, workers):
     begin = await up_to(store)
     for number in range(workers):
         await store.register(f"new {number}", 100 * MINUTE_MS)
