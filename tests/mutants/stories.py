@@ -7,7 +7,17 @@ story itself.
 
 from __future__ import annotations
 
-from tests.mutants.alone import broken_alone, in_line, maker_goes, not_told, reborn, room
+from tests.mutants.alone import (
+    broken_alone,
+    in_line,
+    maker_dies,
+    maker_leaves,
+    not_told,
+    one_job,
+    reborn,
+    room,
+    told_meanwhile,
+)
 from tests.mutants.at_the_edge import (
     abort_races,
     cut_claim,
@@ -46,7 +56,15 @@ from tests.mutants.on_leave import (
     stopped,
     taken,
 )
-from tests.mutants.told import full_by_then
+from tests.mutants.told import (
+    due_soon,
+    full_by_then,
+    last_word,
+    lone,
+    short_lease,
+    stopping_hears,
+    stops_with_it,
+)
 
 STORIES = {
     story.__name__: story
@@ -56,8 +74,9 @@ STORIES = {
         starved, renewals, set_forward, abort_races, cut_claim,
         unanswered_claim, handed_back, hooks, heard, lost_late, tokens, set_back, taken, missed,
         resent, listening, caught_up, statistics,
-        full_by_then,
-        in_line, room, maker_goes, not_told, reborn, broken_alone,
+        full_by_then, stops_with_it, stopping_hears, last_word, short_lease, lone, due_soon,
+        in_line, room, maker_leaves, maker_dies, not_told, reborn, broken_alone,
+        one_job, told_meanwhile,
         rolling, many,
     )
 }  # fmt: skip
