@@ -276,3 +276,20 @@ local function set_aside(key, reason, status)
   leave(key)
   end_solo(key)
 end
+
+-- By what a schedule ticks, and the workers that do so, the newest last: `timetable\nworker\nworker\n`.
+-- As long as one of them is alive, nobody ticks by another timetable. Of many the last few are known.
+local WORKERS_KEPT = 16
+local function timetable_of(schedule)
+  return string.match(redis.call('HGET', root .. ':timetable', schedule) or '', '^([^\n]*)\n(.*)$')
+end
+
+local function tick_by(timetable, schedule, worker, workers)
+  local kept = {}
+  for each in string.gmatch(workers, '[^\n]+') do
+    if each ~= worker then kept[#kept + 1] = each end
+  end
+  kept[#kept + 1] = worker
+  workers = table.concat(kept, '\n', math.max(1, #kept - WORKERS_KEPT + 1))
+  redis.call('HSET', root .. ':timetable', schedule, timetable .. '\n' .. workers .. '\n')
+end

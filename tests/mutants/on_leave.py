@@ -6,6 +6,7 @@ import asyncio
 
 from queuekit import CronJob
 from queuekit.job import Status
+from queuekit.simulation import Hop
 from tests.mutants.tasks import fails, insist, minutely, ok, slow, ticks, worker
 from tests.mutants.web import bring, calm, ended
 
@@ -188,6 +189,67 @@ async def deploy(simulation):
     await no_more_ticks(simulation)
 
 
+async def half_a_deploy(simulation):
+    """Two workers bring a new timetable, and the last to come is gone: the old one is refused still."""
+    await asyncio.sleep(30)
+    worker(simulation, cron_jobs=[CronJob(ticks, "* * * * *", name="report")])
+    await asyncio.sleep(160)
+    new = [CronJob(ticks, "*/3 * * * *", name="report")]
+    left = worker(simulation, cron_jobs=new)
+    await asyncio.sleep(2)
+    gone = worker(simulation, cron_jobs=new)
+    await asyncio.sleep(3 + simulation.choose("when", 2))
+    gone.kill()
+    await asyncio.sleep(175)
+    ticked = [tick.tick_ms // 60_000 for tick in simulation.journal.ticks]
+    if calm(simulation):
+        minutes = [minute - ticked[0] for minute in ticked]
+        assert minutes == [0, 1, 2, 5], f"ticked in the minutes {minutes}"
+    left.pause(200)  # so long that the old one goes on in its place, and is the one that counts
+    await asyncio.sleep(300)
+    ticked = [tick.tick_ms // 60_000 for tick in simulation.journal.ticks]
+    if calm(simulation):
+        minutes = [minute - ticked[0] for minute in ticked][4:]
+        assert minutes in ([7, 8, 9], [7, 8, 9, 10]), f"ticked in the minutes {minutes}"
+    await no_more_ticks(simulation)
+
+
+async def forgotten(simulation):
+    """What Redis keeps of a schedule that nobody has any more goes after more than a year."""
+    root = simulation.queue.store.root
+    one = worker(simulation, cron_jobs=[minutely(name="old")])
+    await asyncio.sleep(90)
+    one.terminate()
+    one.restart = lambda: None
+    await asyncio.sleep(401 * 86_400)
+    worker(simulation, cron_jobs=[minutely(name="new")])
+    await asyncio.sleep(150)
+    if calm(simulation):
+        rows = simulation.loop.network.contents(root)
+        told = {name.decode().removeprefix(f"{root}:"): str(row) for name, *row in rows}
+        for kept in ("ticked", "timetable", "cronjob"):
+            assert "new" in told[kept], told[kept]
+            assert "old" not in told[kept], told[kept]
+    await no_more_ticks(simulation)
+
+
+async def memory_lost(simulation):
+    """Redis has evicted the moments of all schedules: they begin now, and nothing is made up for."""
+    schedules = [minutely(name="quick", catch_up="one")]
+    await asyncio.sleep(30)
+    one = worker(simulation, cron_jobs=schedules)
+    await asyncio.sleep(40)
+    one.terminate()
+    store = simulation.queue.store
+    await simulation.process("web").run(insist, store._command, "DEL", f"{store.root}:ticked")
+    await asyncio.sleep(130 + simulation.choose("long", 9))
+    worker(simulation, cron_jobs=schedules)
+    await asyncio.sleep(60)
+    made = [tick.tick_ms % 3_600_000 // 60_000 for tick in simulation.journal.ticks]
+    assert made == [1, 4] or not calm(simulation), f"ticks of these minutes were handled: {made}"
+    await no_more_ticks(simulation)
+
+
 async def caught_up(simulation):
     """Nobody is there for some ticks: a schedule that asks for it makes up for the newest of them."""
     schedules = [minutely(name="quick", catch_up="one")]
@@ -232,3 +294,31 @@ async def statistics(simulation):
             assert list(workers) == ["three"], workers
 
     await web.run(asks)
+
+
+async def never_began(simulation):
+    """A worker is killed before its first claim; nothing is left of it when it counts as gone."""
+    queue = simulation.queue
+    root = queue.store.root
+    first = worker(simulation)
+    gone = []
+
+    def kill_it(event):
+        mine = isinstance(event, Hop) and event.process == first.id and event.command == "claim"
+        if mine and not gone:
+            gone.append(first.worker.address.encode())
+            first.restart = lambda: None
+            first.kill()
+
+    def what_it_told():
+        return simulation.loop.network.look(b"HGET", f"{root}:info".encode(), *gone)
+
+    simulation.observe(kill_it)
+    await asyncio.sleep(1)
+    if calm(simulation):
+        assert what_it_told() is not None
+    await asyncio.sleep(90)
+    worker(simulation)
+    await asyncio.sleep(1)
+    if calm(simulation):
+        assert what_it_told() is None, f"a worker is gone, and it is left of it: {what_it_told()}"

@@ -21,6 +21,7 @@ from tests.mutants.alone import (
 from tests.mutants.at_the_edge import (
     abort_races,
     cut_claim,
+    full_ears,
     handed_back,
     heard,
     hooks,
@@ -30,8 +31,17 @@ from tests.mutants.at_the_edge import (
     unanswered_claim,
 )
 from tests.mutants.at_work import errands, limits, many, order, results, retries
-from tests.mutants.by_clients import aborts, groups, listening, records, scheduled, unique
-from tests.mutants.damage import damaged
+from tests.mutants.by_clients import (
+    aborts,
+    groups,
+    listening,
+    records,
+    scheduled,
+    told_of,
+    unique,
+    waiting,
+)
+from tests.mutants.damage import aborted_damaged, damaged
 from tests.mutants.in_trouble import (
     again,
     clock_steps,
@@ -48,14 +58,19 @@ from tests.mutants.on_leave import (
     caught_up,
     cron,
     deploy,
+    forgotten,
+    half_a_deploy,
     leaving,
+    memory_lost,
     missed,
+    never_began,
     rolling,
     set_back,
     statistics,
     stopped,
     taken,
 )
+from tests.mutants.on_record import aborted_before, between_runs, bunch, counters, set_aside
 from tests.mutants.told import (
     due_soon,
     full_by_then,
@@ -74,9 +89,11 @@ STORIES = {
         starved, renewals, set_forward, abort_races, cut_claim,
         unanswered_claim, handed_back, hooks, heard, lost_late, tokens, set_back, taken, missed,
         resent, listening, caught_up, statistics,
+        half_a_deploy, forgotten, between_runs, counters, bunch, set_aside, aborted_before,
+        full_ears, memory_lost,
         full_by_then, stops_with_it, stopping_hears, last_word, short_lease, lone, due_soon,
         in_line, room, maker_leaves, maker_dies, not_told, reborn, broken_alone,
-        one_job, told_meanwhile,
+        one_job, told_meanwhile, waiting, told_of, never_began, aborted_damaged,
         rolling, many,
     )
 }  # fmt: skip

@@ -49,7 +49,7 @@ async def two_workers(simulation, **options):
 
 
 async def a_claim_under_way(simulation):
-    """One of the workers is given a job, and does not know it yet; gives what holds the answer back, and whose."""
+    """A worker is given a job, and does not know it yet. Gives what holds it back, and whose it is."""
     web, queue = simulation.process("web"), simulation.queue
     due = timedelta(seconds=1)  # one of them is told, and waits for that moment
     await web.run(bring, queue, "slow", key="first", seconds=9, scheduled=due)
