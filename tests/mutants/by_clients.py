@@ -347,9 +347,7 @@ async def told_of(simulation):
         listens = asyncio.create_task(insist(queue.listen, ["there", "comes"], callback))
         await asyncio.sleep(1)
         await bring(queue, "cleans_up", key="comes", timeout=60)
-        await asyncio.sleep(1)
-        began.set()
-        await asyncio.sleep(1)
+        await asyncio.sleep(2)
         with contextlib.suppress(JobStateError):
             await insist((await seen(queue, "comes")).abort, "no more")
         with contextlib.suppress(TimeoutError):
@@ -357,9 +355,8 @@ async def told_of(simulation):
         with contextlib.suppress(JobStateError):
             await insist((await seen(queue, "there")).abort, "enough")
 
-    began = asyncio.Event()
     going = asyncio.create_task(web.run(asks))
-    await began.wait()
+    await asyncio.sleep(2)
     worker(simulation, tasks=[cleans_up, slow], lease_s=60.0)
     await going
     if calm(simulation):

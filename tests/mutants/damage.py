@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from queuekit.errors import JobNotFoundError
+from queuekit.errors import JobNotFoundError, JobStateError
 from queuekit.exploration.audit import violations
 from queuekit.job import TERMINAL_STATUSES, Status
 from queuekit.simulation.contents import snapshot_of
@@ -137,7 +137,10 @@ async def aborted_damaged(simulation):
             await insist(queue.enqueue, "ok", key=key, scheduled=timedelta(seconds=5))
         await insist(queue.store._command, "SET", record, "foreign")
         job = await insist(queue.job, "state")
-        await insist(job.abort, "no more")
+        try:
+            await insist(job.abort, "no more")
+        except JobStateError:
+            assert simulation.faults.struck, "a job that waits cannot be aborted"
 
     await web.run(asks)
     worker(simulation)
