@@ -242,11 +242,16 @@ async def broken_alone(simulation):
 async def one_job(simulation):
     """A worker that ends after one job makes no room for another one; the next worker runs that."""
     lost_s = await lost_twice(simulation, ("slow", "s0", {"seconds": 1}))
-    a_worker(simulation, burst=True, max_burst_jobs=1, concurrency=2)
-    await brings(simulation, ("slow", "a", {"seconds": 25}))
     later_s = lost_s + CLAIM_S + 4
-    await asyncio.sleep(later_s - since_start(simulation))
-    a_worker(simulation)
+
+    async def the_next():
+        await asyncio.sleep(later_s - since_start(simulation))
+        a_worker(simulation)
+
+    comes = asyncio.create_task(the_next())  # whatever becomes of this story
+    a_worker(simulation, burst=True, max_burst_jobs=1, concurrency=2, dequeue_timeout=9)
+    await brings(simulation, ("slow", "a", {"seconds": 25}))
+    await comes
     job, a = await simulation.process("web").run(ended, simulation.queue, "s0", "a")
     if calm(simulation):
         assert (a.attempts, a.losses) == (1, 0), f"its worker made room: {a}"
