@@ -64,7 +64,7 @@ def claim(
     worker, claim_id, lease_ms = words[0], words[1], int(words[3])
     jobs = answer[5]
     ledger.workers[worker] = process
-    ledger.alive_until_ms[worker] = ledger.now_ms + int(words[4])
+    ledger.there.spoke(worker, ledger.now_ms + int(words[4]))
     if ledger.claims.get(worker) == claim_id:
         _claimed_again(ledger, claim_id, [text(job[0]) for job in jobs])
         return NOBODY
