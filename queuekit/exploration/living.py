@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from queuekit.errors import TaskArgumentsError
 from queuekit.exploration.checkers import Watch
 from queuekit.exploration.excuses import excused, nothing_to_ask
+from queuekit.exploration.jobs import foreign, runs_of_jobs, unfinished
 from queuekit.exploration.once import done_again
 from queuekit.exploration.swarm import CALM, Profile, Swarm
 from queuekit.exploration.telling import Teller
@@ -27,7 +27,6 @@ from queuekit.simulation.errors import (
     SimulationLivelock,
     VirtualTimeLimit,
 )
-from queuekit.simulation.process import Process
 from queuekit.simulation.processes import unseen_failures
 from queuekit.simulation.schedule import EXPECTED_CHOICES, PCT
 from queuekit.simulation.world import Simulation
@@ -225,7 +224,7 @@ class _Living:
         run.tape = list(simulation.chooser.tape)
         run.reached = Counter(simulation.reached)
         run.effects = Counter(effect.name for effect in simulation.effects)
-        run.runs_of_jobs, run.unentered = _runs_of_jobs(simulation, self._terms)
+        run.runs_of_jobs, run.unentered = runs_of_jobs(simulation, self._terms.checkers)
         run.trace, run.lines = simulation.trace.digest(), simulation.trace.count
         pool = simulation.loop.pool
         if pool is not None and isinstance(pool.schedule, PCT):
@@ -306,8 +305,8 @@ class _Living:
 
         def waiting() -> list[str]:
             ahead_ms = simulation.loop.server_clock.skew_ns // 1_000_000
-            return _unfinished(simulation, watch, end_ms + ahead_ms) + _foreign(
-                simulation, self._terms
+            return unfinished(simulation, watch, end_ms + ahead_ms) + foreign(
+                simulation, self._terms.checkers
             )
 
         async def ended_within(seconds: float) -> bool:
@@ -389,63 +388,6 @@ def _bound_steps(simulation: Simulation, most: int) -> None:
             )
 
     loop.at_instants_end.append(look)
-
-
-def _unfinished(simulation: Simulation, watch: Watch, end_ms: int) -> list[str]:
-    """Jobs that have not ended, in queues that have a worker, and which are due before the limit."""
-    workers = simulation.workers()
-    served = {each.worker.queue.name for each in workers if each.running or not each.alive}
-    served |= {
-        ledger.name
-        for ledger in watch.ledgers()
-        if any(_works(simulation, process) for process in ledger.present.values())
-    }
-    return [
-        life.key
-        for ledger in watch.ledgers()
-        if not ledger.tampered and ledger.name in served
-        for life in ledger.lives.values()
-        if not life.over and life.due_ms <= end_ms
-    ]
-
-
-def _runs_of_jobs(simulation: Simulation, terms: Terms) -> tuple[int, str]:
-    """How often a task was entered, and why one was not."""
-    count, why = 0, ""
-    for record in simulation.journal:
-        for attempt in record.attempts:
-            if attempt.started_ms is not None and attempt.exception != TaskArgumentsError.__name__:
-                count += 1
-            elif attempt.error:
-                # The first part of a message, which may stand behind a traceback.
-                told = [line for line in attempt.error.splitlines() if line and line[0] != " "]
-                why = why or f"job {record.key!r} ({record.function}): {told[-1] if told else ''}"
-    for checker in terms.checkers:
-        runs = getattr(checker, "runs", None)
-        count += runs(simulation) if runs is not None else 0
-    return count, why
-
-
-def _works(simulation: Simulation, process: Process | None) -> bool:
-    """Whether a worker that was started by hand is there, or will be again when all is healed."""
-    if process is None:
-        return True
-    handles = [each for each in simulation.processes() if each.name == process.name]
-    if process.alive:
-        handle = next((each for each in handles if each.process is process), None)
-        return handle is None or handle.running or not handle.has_main
-    # It may have begun anew, and have had no answer yet.
-    return any(each.restarts and (each.running or not each.alive) for each in handles)
-
-
-def _foreign(simulation: Simulation, terms: Terms) -> list[str]:
-    """Jobs of other queues that have not ended, if their checkers can tell."""
-    found: list[str] = []
-    for checker in terms.checkers:
-        unfinished = getattr(checker, "unfinished", None)
-        if unfinished is not None:
-            found += unfinished(simulation)
-    return found
 
 
 def _broken_callbacks(simulation: Simulation) -> list[Breach]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
 
 _NONE = 2**62
 "Higher than any run's number."
+
+_STOP = -1
+"Lower than any: nobody goes on."
+
+STOP_S = 5.0
+"Real seconds for the run that a process is in when nobody wants its runs any more."
 
 
 def search(
@@ -46,6 +53,17 @@ def search(
         process.start()
         sender.close()
         seen.append((process, receiver))
+    try:
+        return _heard_of(seen, result)
+    except BaseException:  # a Ctrl-C; or one of them has died, and nobody wants the others' runs
+        lowest.value = _STOP
+        for process, _ in seen:
+            process.join(timeout=STOP_S)
+            process.kill()
+        raise
+
+
+def _heard_of(seen: list[tuple[Any, Connection]], result: Exploration) -> tuple[int, str] | None:
     broken: dict[int, str] = {}
     for process, receiver in seen:
         try:
@@ -76,6 +94,7 @@ def _live_on(
     lowest: Any,
     sender: Connection,
 ) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for who has started us
     backends.forget_private_servers()
     error = ""
     failed: dict[int, str] = {}

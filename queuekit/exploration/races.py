@@ -22,6 +22,7 @@ from queuekit.exploration.simpler import reduced
 from queuekit.simulation.backends import require_testing_extra
 from queuekit.simulation.chooser import Asked, Chooser, Deviation
 from queuekit.simulation.clock import VirtualClock
+from queuekit.simulation.ending import drop_all
 from queuekit.simulation.errors import RefusedInSimulation, SimulationError
 from queuekit.simulation.loop import SimulatedLoop
 from queuekit.simulation.schedule import EXPECTED_CHOICES, PCT, schedule_of
@@ -294,6 +295,9 @@ class _Lives:
                 raise
             except (Exception, asyncio.CancelledError) as raised:  # the answer that is looked for
                 error = raised
+            except (KeyboardInterrupt, SystemExit):
+                drop_all(loop)
+                raise
             tape = list(chooser.tape)
             loop.trace = Trace(keeps=False)  # how it is taken down is not part of it
             _take_down(loop)

@@ -7,6 +7,7 @@ their context. Code outside of any belongs to the test.
 from __future__ import annotations
 
 import asyncio
+import signal
 import weakref
 from collections.abc import AsyncGenerator, Callable
 from contextvars import ContextVar, copy_context
@@ -73,7 +74,7 @@ class Process:
         self.program: Program | None = None
         "Its sync code, as far as that uses signals."
         self.at_death: list[Callable[[], None]] = []
-        self.exited: SystemExit | None = None
+        self.exited: SystemExit | KeyboardInterrupt | None = None
         "By which some code of it has ended it."
         self.exit_seen = False
         "Whether somebody has asked for that."
@@ -137,7 +138,7 @@ class Process:
         for mourn in self.at_death:
             mourn()
 
-    def leave(self, exited: SystemExit | None = None) -> None:
+    def leave(self, exited: SystemExit | KeyboardInterrupt | None = None) -> None:
         """End as by an uncaught exception, or by sys.exit(): its tasks are cancelled, then it is dead.
 
         So `asyncio.run` does: their `finally` runs, and may still send something.
@@ -159,6 +160,8 @@ class Process:
     @property
     def status(self) -> int:
         """With which it exited, as the shell sees it."""
+        if isinstance(self.exited, KeyboardInterrupt):
+            return 128 + signal.SIGINT
         code = 0 if self.exited is None else self.exited.code
         return code if isinstance(code, int) else 0 if code is None else 1
 

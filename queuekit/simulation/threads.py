@@ -25,6 +25,8 @@ T = TypeVar("T")
 REAL_LIMIT_S = 60.0
 "Of real time: a thread that keeps the baton longer waits for something that cannot happen."
 
+INTERRUPTED_LIMIT_S = 1.0
+"Of real time: so long a thread may take to its next wait after a Ctrl-C before it is left alone."
 
 _start_thread = threading.Thread.start
 "Python's own: one of ours must not be taken for a thread of the application's."
@@ -42,6 +44,10 @@ class Baton:
     def __init__(self, loop: SimulatedLoop) -> None:
         self.loop = loop
         self.ended = False
+        self.interrupted = False
+        "Whether a Ctrl-C came while the thread ran."
+        self._waits_for_turn = True
+        "Whether the thread has given the baton back."
         self.job: Callable[[], None] | None = None
         self.jobs = 0
         "How many functions it has ended."
@@ -61,8 +67,14 @@ class Baton:
 
     def resume(self) -> None:
         """Called by the loop: let the thread run until it gives the baton back."""
+        self._waits_for_turn = False
         self._go.release()
-        if not self._back.acquire(timeout=REAL_LIMIT_S):
+        try:
+            came_back = self._back.acquire(timeout=REAL_LIMIT_S)
+        except BaseException:  # a Ctrl-C: the thread ends at its next wait
+            self.ended = self.interrupted = True
+            raise
+        if not came_back:
             # Not raised: this is a step of the loop, and asyncio would only log it.
             self.ended = True
             self.loop.fatal = SimulationError(
@@ -88,11 +100,22 @@ class Baton:
 
     def end(self) -> None:
         """Called by the loop when its world ends: unwind whatever the thread runs."""
+        if self.interrupted:
+            self._end_interrupted()
         if self.ended:  # it keeps the baton for ever, and its thread dies with the process
             return
         self.ended = True
         self._go.release()
         self._back.acquire(timeout=REAL_LIMIT_S)
+
+    def _end_interrupted(self) -> None:
+        """Whether the Ctrl-C came before or after the thread gave the baton back, it is to end."""
+        if not self._waits_for_turn:
+            self._back.acquire(timeout=INTERRUPTED_LIMIT_S)
+        if self._waits_for_turn:
+            self._back.acquire(blocking=False)
+            self._go.release()
+            self._back.acquire(timeout=INTERRUPTED_LIMIT_S)
 
     # -- in the thread
 
@@ -106,6 +129,7 @@ class Baton:
         try:
             while not wait.done:
                 if not self.ended:
+                    self._waits_for_turn = True
                     self._back.release()
                     self._go.acquire()
                 if self.ended:
@@ -125,6 +149,7 @@ class Baton:
         """Hand the last turn back."""
         self.jobs += 1
         self._interrupts.clear()
+        self._waits_for_turn = not self.ended
         self._back.release()
 
     def _serve(self) -> None:
@@ -173,6 +198,8 @@ class Batons:
                 return
             except BaseException as raised:  # handed to whoever awaits the future
                 error = raised
+            if baton.ended:
+                return
             self._idle.append(baton)
             if future.done():
                 return

@@ -18,6 +18,7 @@ from queuekit.simulation.errors import (
     SimulationLivelock,
     VirtualTimeLimit,
 )
+from queuekit.simulation.interrupts import Interrupts
 from queuekit.simulation.observe import Step
 from queuekit.simulation.process import PROCESS, Process, is_dead
 from queuekit.simulation.schedule import Pool, Schedule, actor_of
@@ -49,8 +50,11 @@ class TurningLoop(ObservedLoop):
 
     def __init__(self, *, steps_per_instant: int) -> None:
         super().__init__()
-        self.fatal: SimulationError | None = None
+        self.fatal: BaseException | None = None
         "What ends the world at its next step."
+        self.interrupted = False
+        "Whether somebody has pressed Ctrl-C: what is left takes no leave."
+        self._interrupts = Interrupts(self._interrupt)
         self.refused: SimulationError | None = None
         "What a callback has raised that ends the world: `fatal`, until it is told."
         self.steps_per_instant = steps_per_instant
@@ -68,6 +72,8 @@ class TurningLoop(ObservedLoop):
 
     def begin_world(self, clock: VirtualClock, *, trace: Trace, chooser: Chooser) -> None:
         super().begin_world(clock, trace=trace, chooser=chooser)
+        self.fatal = None
+        self.interrupted = False
         self.take_steps_by(None)
         self.at_instants_end: list[Callable[[int], None]] = []
         "Called when all of an instant is done, before time goes to the one that is given (elapsed ns)."
@@ -256,12 +262,13 @@ class TurningLoop(ObservedLoop):
             self._count_turn(handle)
         try:
             handle._run()
-        except SystemExit as exited:  # asyncio lets it through: it ends the process, not the world
-            if process is None:
-                raise
+        except (SystemExit, KeyboardInterrupt) as exited:
             task = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]
             if isinstance(task, asyncio.Task):
-                task._log_traceback = False  # the process tells of it
+                task._log_traceback = False  # it is raised here, or told by the process
+            # asyncio lets it through. What a process raises ends that, and not the world.
+            if process is None or self.interrupted:
+                raise
             process.leave(exited)
 
     def _seen(
@@ -292,7 +299,22 @@ class TurningLoop(ObservedLoop):
     def run_forever(self) -> None:
         self._wait_began_ns = self.clock.elapsed_ns
         self._instant_steps = 0
-        super().run_forever()
+        self._interrupts.listen()
+        try:
+            super().run_forever()
+        finally:
+            self._interrupts.leave()
+
+    def _interrupt(self, interrupt: KeyboardInterrupt) -> None:
+        self.interrupted = True
+        self.fatal = interrupt  # whoever runs may take it in
+
+    def forget_all(self) -> None:
+        """Drop every step and timer that there is."""
+        self._ready.clear()
+        self._timers = Timers()
+        self._settling.clear()
+        self.pool = None
 
 
 def _process_of(handle: asyncio.Handle) -> Process | None:

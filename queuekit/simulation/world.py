@@ -19,7 +19,8 @@ from queuekit.simulation.backends import Backend, require_testing_extra, resolve
 from queuekit.simulation.chooser import Chooser, Deviation
 from queuekit.simulation.clock import Moment, VirtualClock, epoch_ns
 from queuekit.simulation.effects import Effects
-from queuekit.simulation.errors import ServersDisagree, SimulationError
+from queuekit.simulation.ending import end_tasks
+from queuekit.simulation.errors import SimulationError
 from queuekit.simulation.fault_words import fault_of
 from queuekit.simulation.faults import Fault, Faults
 from queuekit.simulation.given import function, tape_of, whole
@@ -36,9 +37,9 @@ from queuekit.simulation.processes import (
 )
 from queuekit.simulation.redis_server import SimulatedServer
 from queuekit.simulation.schedule import EXPECTED_CHOICES, schedule_of
+from queuekit.simulation.scope import STATE
 from queuekit.simulation.trace import Trace
 from queuekit.store import scripts
-from queuekit.store.connection import close_all
 from queuekit.worker import Worker
 
 if TYPE_CHECKING:
@@ -47,9 +48,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 DEFAULT_START = datetime(2030, 1, 1, tzinfo=UTC)
 "A Tuesday, 00:00 UTC. Fixed, since a test that depends on today fails some day."
-
-CANCEL_ROUNDS = 5
-"How often a task that ignores its cancellation is asked again, when its world ends."
 
 
 class Simulation(Passing):
@@ -138,6 +136,7 @@ class Simulation(Passing):
 
     def __enter__(self) -> Self:
         require_testing_extra()
+        self._refuse_inside_of_another()
         from queuekit.simulation import entropy, wallclock  # noqa: PLC0415 (freezegun is heavy)
 
         wallclock.install()
@@ -155,19 +154,41 @@ class Simulation(Passing):
             self._loop.network = self._backend.network(self._loop)
             self._loop.network.load_scripts(scripts.every())
             stack.callback(self._close_network)
-            stack.callback(self._end_tasks)
+            stack.callback(end_tasks, self._loop)
             self._exit = stack.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         failed = unseen_failures(self._processes)
         broken = self.loop.take_refusal() or self.loop.broken_callback()
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self.loop.interrupted = True
+        interrupted = self.loop.interrupted
         self._exit.close()
-        if kind is None:
+        if kind is None and not interrupted:
             raise_first(failed)
             if broken is not None:
                 raise broken
             self.faults.check()
+
+    def _refuse_inside_of_another(self) -> None:
+        running = asyncio._get_running_loop()
+        if self._loop is not None and not self._loop.is_closed() and self._loop.network is not None:
+            where = "is entered already"
+        elif STATE.baton is not None:
+            where = "is entered in a sync task of another one"
+        elif running is not None and running is not self._given_loop:
+            inner = "another simulation" if isinstance(running, SimulatedLoop) else "an event loop"
+            where = f"is entered inside of a coroutine, which {inner} runs"
+        else:
+            return
+        raise SimulationError(
+            f"{self!r} {where}.\n"
+            "  A simulation has an event loop of its own, which cannot run inside of another one.\n"
+            "  Enter it in a plain function, def test_...(), and run the coroutine in it:"
+            " simulation.run(main(simulation)).\n"
+            "  A test that has the fixture `simulation` is in one already: use that."
+        )
 
     def _clock(self) -> VirtualClock:
         return VirtualClock(epoch_ns(self.start))
@@ -187,36 +208,6 @@ class Simulation(Passing):
         if self._loop.network is not None:
             self._loop.network.close()
             self._loop.network = None
-
-    def _end_tasks(self) -> None:
-        """End what the world still runs. Its own clean-up may run, in virtual time."""
-        assert self._loop is not None
-        loop = self._loop
-        loop.trace = Trace(keeps=False)  # how the world is taken down is no part of its own
-        loop.release_all()
-        loop.take_steps_by(None)
-        if isinstance(loop.fatal, ServersDisagree):
-            loop.fatal = None  # told; both servers still answer those who take leave
-        for process in loop.processes:
-            process.heal()
-            process.resume()
-            process.release_loop()
-        if loop.is_running():
-            return  # it belongs to somebody who goes on with it
-        dead = [process for process in loop.processes if not process.alive]
-        for process in dead:
-            process.unwind()
-        unwound = {task for process in dead for task in process.tasks()}
-        for _ in range(CANCEL_ROUNDS):
-            tasks = [task for task in asyncio.all_tasks(loop) - unwound if not task.done()]
-            if not tasks:
-                break
-            for task in sorted(tasks, key=lambda task: task.get_name()):
-                task.cancel()
-            loop.run_until_complete(asyncio.wait(tasks, timeout=60))
-        loop.run_until_complete(close_all({process.id for process in dead}))
-        for process in loop.processes:
-            process.exit()
 
     @property
     def loop(self) -> SimulatedLoop:

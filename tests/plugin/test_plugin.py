@@ -329,3 +329,36 @@ def test_replaying_and_recording_a_scenario_from_the_command_line(tmp_path):
     assert "the trace differs" in changed.stdout
     file.write_text("version = 9\n", "utf-8")
     assert queuekit("replay", str(file)).returncode == 2
+
+
+INTERRUPTED = """
+import asyncio, os, signal
+
+async def stubborn(ctx):
+    while True:
+        try:
+            await asyncio.sleep(1)
+            os.kill(os.getpid(), signal.SIGINT)
+        except BaseException:
+            print("taken in")
+
+async def test_it(simulation):
+    simulation.worker(functions=[stubborn], shutdown_grace_period_s=600_000)
+    simulation.process("fails", failing)
+    await simulation.queue.enqueue("stubborn", timeout=0)
+    await simulation.advance(3600)
+
+async def failing():
+    raise ValueError("this is not what the run ended by")
+
+def test_that_is_not_reached(): pass
+"""
+
+
+def test_ctrl_c_ends_the_test_run_in_order(suite):
+    code, output = suite.write(test_it=INTERRUPTED).run("-s")
+    assert code == pytest.ExitCode.INTERRUPTED
+    assert output.count("taken in") >= 1
+    assert "no tests ran" in output
+    for noise in ("ERROR", "Exception ignored", "was destroyed", "ProcessFailed"):
+        assert noise not in output

@@ -76,6 +76,7 @@ def test_a_lost_job_is_waited_for_while_somebody_lives_who_takes_it_up(on_each_b
         assert simulation.run(main(simulation)) == pytest.approx(31, abs=0.01)
 
 
+@pytest.mark.slow
 def test_leases_longer_than_that_are_waited_for_too():
     async def main(simulation):
         for _ in range(2):
@@ -88,6 +89,7 @@ def test_leases_longer_than_that_are_waited_for_too():
         assert simulation.run(main(simulation)) == pytest.approx(6 * 3600 + 1, abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_wait_for_the_dead_is_a_deadlock_when_all_had_their_time():
     async def main(simulation):
         worker = simulation.worker([work])
