@@ -63,6 +63,7 @@ def check(ledger: Ledger, snapshot: Snapshot) -> None:
     for words in (
         *left_behind(snapshot, workers=ledger.there.until_ms),
         *_workers(ledger, snapshot),
+        *_alone(ledger, snapshot),
         *_records(ledger, snapshot),
     ):
         ledger.breach("P12", "", words)
@@ -97,6 +98,8 @@ def left_behind(snapshot: Snapshot, *, workers: Collection[str] | None = None) -
 def _solo(snapshot: Snapshot, workers: Collection[str]) -> Iterator[str]:
     solo = snapshot.fields("solo")
     key, worker = solo.get("key"), solo.get("worker")
+    if key is not None and worker is not None:
+        yield f"solo says that {key} runs alone, and that {worker} makes room"
     if key is not None and key not in snapshot.scores("lease"):
         yield f"solo says that {key} runs alone, and it does not run"
     if worker is not None and worker not in workers:
@@ -123,9 +126,14 @@ def _fields(snapshot: Snapshot) -> Iterator[str]:
             old = QUEUED_FIELDS if status == "queued" else HELD_FIELDS
         if not old.isdisjoint(state):
             yield f"{key} is {status}, and still has {sorted(old & state.keys())}"
+        if state.keys() == {"status"}:
+            yield f"{key} has a state that says nothing but {status}"
 
 
 def _workers(ledger: Ledger, snapshot: Snapshot) -> Iterator[str]:
+    told = {worker: c.partition("\n")[0] for worker, c in snapshot.fields("claims").items()}
+    if told != ledger.claims:
+        yield f"the last claims were {ledger.claims}, and claims says {told}"
     entered, there = snapshot.scores("workers"), ledger.there.until_ms
     if entered == there:
         return
@@ -137,6 +145,16 @@ def _workers(ledger: Ledger, snapshot: Snapshot) -> Iterator[str]:
     for worker in there:
         if worker not in entered:
             yield f"{worker} has told that it is there, and is not entered"
+
+
+def _alone(ledger: Ledger, snapshot: Snapshot) -> Iterator[str]:
+    solo = snapshot.fields("solo")
+    for life in ledger.held.values():
+        if life.solo and solo.get("key") != life.key:
+            yield f"{life.key} runs alone, and solo does not say so"
+    worker, _ = ledger.makes_room
+    if worker and solo.get("worker") != worker:
+        yield f"{worker} makes room for a job that must run alone, and solo does not say so"
 
 
 def _records(ledger: Ledger, snapshot: Snapshot) -> Iterator[str]:

@@ -221,7 +221,8 @@ class Ledger:
         self.workers: dict[str, Process | None] = {}
         self.anew = False
         "Whether the server has lost data: attempts are counted by it from what it held, again."
-        self.there = Presence()
+        self.there, self.makes_room = Presence(), ("", 0)
+        "Workers that are entered; and the one that makes room for a job that must run alone, and until when."
         self.present: dict[str, Process | None] = {}
         "Workers that have told that they are there, and not that they leave."
         self.ticks: dict[tuple[str, int], str] = {}
@@ -279,6 +280,8 @@ class Ledger:
         gone = self.there.forget_the_silent(self.now_ms) if alive_ms else [worker]
         for each in gone:
             self.claims.pop(each, None)
+        if self.makes_room[0] in gone:
+            self.makes_room = ("", 0)
         if alive_ms:
             self.there.spoke(worker, self.now_ms + alive_ms)
         else:
@@ -393,7 +396,7 @@ class Ledger:
         self.handled_ms = {}
         for worker, claim in snapshot.fields("claims").items():
             self.claims[worker] = claim.partition("\n")[0]
-        self.there = Presence(snapshot.scores("workers"))
+        self.there, self.makes_room = Presence(snapshot.scores("workers")), ("", 0)
         leases, finished = snapshot.scores("lease"), snapshot.scores("finished")
         for key in sorted({*snapshot.calls, *snapshot.jobs}):
             call, state = snapshot.calls.get(key, b""), snapshot.jobs.get(key, {})

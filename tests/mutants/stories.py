@@ -37,6 +37,7 @@ from tests.mutants.on_leave import (
     caught_up,
     cron,
     deploy,
+    forgotten,
     leaving,
     missed,
     rolling,
@@ -53,7 +54,7 @@ STORIES = {
         limits, results, scheduled, again, outage, clock_steps, deaf, cron, deploy, records, damaged,
         starved, renewals, set_forward, abort_races, cut_claim,
         unanswered_claim, handed_back, hooks, heard, lost_late, tokens, set_back, taken, missed,
-        resent, listening, caught_up, statistics,
+        resent, listening, caught_up, statistics, forgotten,
         rolling, many,
     )
 }  # fmt: skip
