@@ -72,9 +72,12 @@ class Intake:
         if self.making_room and not worker.running:
             self.making_room = False
         room = self.room()
-        if not room and not session.upkeep_due:
-            return None
-        session.upkeep_due = False
+        if not room:
+            # Not where it is heard: the last slot may be taken by a claim that is under way then.
+            await session.give_token_back()
+            if not session.upkeep_due:
+                return None
+        session.upkeep_due = session.has_token = False
         asked_at = environment().monotonic()
         claimed = await self._ask_for(room, idle=not worker.running)
         for held in claimed.jobs:

@@ -38,6 +38,8 @@ class Session:
         self.intake = Intake(worker, self)
         self.upkeep_due = False
         "The moment has come that the last claim told of: leases end, or records."
+        self.has_token = False
+        "It was told that there is work, and has not looked since."
         self._halt = asyncio.Event()
         self._ear_pauses = Backoff()
         self.tasks: dict[asyncio.Task[Any], None] = {}
@@ -164,10 +166,18 @@ class Session:
             run = worker.running.get(int(fence))
             if run is not None and run.key == key:
                 run.interrupt(Event.ABORTED, reason)
-        elif message == "" and not worker.has_room():
-            with contextlib.suppress(*STORE_ERRORS):
-                await worker.queue.store.pass_on()
+        elif message == "":
+            self.has_token = True
+            if self.stopping:
+                await self.give_token_back()
         self.attention.set()
+
+    async def give_token_back(self) -> None:
+        """For somebody who has a slot, and goes on."""
+        if self.has_token:
+            self.has_token = False
+            with contextlib.suppress(*STORE_ERRORS):
+                await self._worker.queue.store.pass_on()
 
     async def end_duties(self) -> None:
         """End everything that is no job. A message lost with it concerned jobs that are gone."""

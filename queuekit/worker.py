@@ -341,7 +341,7 @@ class Worker(Generic[CtxType]):
         """For how many seconds upkeep may be left alone."""
         bounds = [environment().idle_wait_s()]
         bounds += [self.timers[name] for name in ("schedule", "sweep") if name in self.timers]
-        if self.burst:
+        if self.burst and not self.running:  # else nothing ends with this wait
             bounds.append(self.dequeue_timeout)
         moments = (claimed.lease_end_ms, claimed.record_end_ms)
         bounds += [(moment - claimed.now_ms) / 1000 for moment in moments if moment is not None]
@@ -349,6 +349,7 @@ class Worker(Generic[CtxType]):
 
     async def _drain(self, session: Session) -> None:
         """Let running jobs end within the grace period, then hand them back."""
+        await session.give_token_back()
         jobs = session.jobs()
         if jobs and self.shutdown_grace_period_s and not session.hurry.is_set():
             hurry = session.spawn(session.hurry.wait(), "hurry")

@@ -25,6 +25,7 @@ from queuekit.simulation.observe import Hop, Moment
 
 if TYPE_CHECKING:
     from queuekit.simulation.process import Process
+    from queuekit.simulation.wire import Wire
     from queuekit.simulation.world import Simulation
 
 LATER_KINDS = frozenset({"cancel", "lose_data"})
@@ -220,12 +221,14 @@ class Swarm:
             simulation.faults.by_chance_at_steps = self._at_step
             simulation.faults.watch_steps()
 
-    def _at_hop(self, hop: Hop, process: Process | None) -> tuple[str, Mapping[str, Any]] | None:
+    def _at_hop(
+        self, hop: Hop, process: Process | None, wire: Wire
+    ) -> tuple[str, Mapping[str, Any]] | None:
         if process is None or self._strikes <= 0 or hop.command.upper() in HANDSHAKE:
             return None
         reply = hop.direction == "reply"
         place = f"{process.name}:{hop.command}{' reply' if reply else ''}"
-        return self._asked(process, place, "replies" if reply else "requests")
+        return self._asked(process, place, "replies" if reply else "requests", (hop, wire))
 
     def _at_moment(self, moment: Moment, process: Process) -> tuple[str, Mapping[str, Any]] | None:
         name = moment.name
@@ -252,7 +255,7 @@ class Swarm:
         return True
 
     def _asked(
-        self, process: Process, place: str, when: str
+        self, process: Process, place: str, when: str, at: tuple[Hop, Wire] | None = None
     ) -> tuple[str, Mapping[str, Any]] | None:
         """Which kind strikes here. All that may are asked: no answer decides whether another one counts.
 
@@ -264,7 +267,7 @@ class Swarm:
                 continue
             n = len(kind.arguments) + 1
             value = self._chooser.pick(f"swarm.{name}:{place}", n, rate, quiet=True)
-            if value and found is None:
+            if value and found is None and self._can_be(name, kind.arguments[value - 1], at):
                 found = (name, kind, value)
         if found is None:
             return None
@@ -278,6 +281,14 @@ class Swarm:
         self.at_strike(name)
         fault = kind.fault or name
         return fault, {**fault_kinds.KINDS[fault], **kind.arguments[value - 1]}
+
+    def _can_be(self, name: str, arguments: Mapping[str, Any], at: tuple[Hop, Wire] | None) -> bool:
+        """Whether that could happen there: an error is no answer to what a server with it lets through."""
+        if name != "error" or at is None:
+            return True
+        hop, wire = at
+        refusals = self._simulation.faults.refusals
+        return refusals.refusal(arguments, hop.raw, wire) is not None
 
     def _again_soon(self, process: Process) -> None:
         """Who is told to end is started again when it has, as a deploy does."""

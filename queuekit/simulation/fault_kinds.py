@@ -6,25 +6,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-ERRORS = {
-    "LOADING": "LOADING Redis is loading the dataset in memory",
-    "READONLY": "READONLY You can't write against a read only replica.",
-    "OOM": "OOM command not allowed when used memory > 'maxmemory'.",
-    "BUSY": "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
-    "MISCONF": "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to"
-    " persist to disk.",
-    "NOSCRIPT": "NOSCRIPT No matching script. Please use EVAL.",
-    "TRYAGAIN": "TRYAGAIN Multiple keys request during rehashing of slot",
-    "CLUSTERDOWN": "CLUSTERDOWN The cluster is down",
-}
-"Errors that a server may answer with at any time, by their codes; the command is not executed then."
+from queuekit.simulation.refusal_rules import GENERATIONS
 
 AT_HOPS: dict[str, Mapping[str, Any]] = {
     "lose_request": {"how": "reset"},
     "lose_reply": {"how": "reset"},
     "reset": {},
     "delay": {"seconds": None, "tail": 0},
-    "error": {"error": None},
+    "error": {"error": None, "server": ""},
 }
 "Kinds that strike one command or reply, with their arguments and defaults; None has to be given."
 
@@ -60,6 +49,7 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "how": ("reset", "silence"),
     "data": ("kept", "lost", "stale"),
     "direction": ("both", "requests", "replies"),
+    "server": tuple(GENERATIONS),
 }
 "Arguments that are one of some words."
 

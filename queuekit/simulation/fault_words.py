@@ -10,8 +10,18 @@ from typing import TYPE_CHECKING, Any
 from queuekit.simulation.clock import MAX_RATE, epoch_ns
 from queuekit.simulation.effects import MOMENTS
 from queuekit.simulation.errors import SimulationError
-from queuekit.simulation.fault_kinds import AT_HOPS, AT_STEPS, CLOCKS, KINDS, OF_PROCESSES, WORDS
+from queuekit.simulation.fault_kinds import (
+    ANY_COMMAND,
+    AT_HOPS,
+    AT_STEPS,
+    CLOCKS,
+    KINDS,
+    OF_PROCESSES,
+    WORDS,
+)
 from queuekit.simulation.faults import Fault
+from queuekit.simulation.refusal_rules import ERRORS, GENERATIONS, STATES, never_refused
+from queuekit.simulation.refusals import DEFAULT_SERVER
 
 if TYPE_CHECKING:
     from queuekit.simulation.processes import SimulatedProcess
@@ -52,7 +62,7 @@ def fault_of(
     _check_trigger(kind, at=at, task=task, counted=chance is not None or nth != 1 or times != 1)
     _check_numbers(kind, nth, times, chance)
     _check_arguments(kind, arguments)
-    _check_values(kind, arguments)
+    _check_refusal(kind, command or before, arguments)
     name = process if isinstance(process, str) or process is None else process.name
     if at is not None and kind in OF_PROCESSES and name is None:
         raise SimulationError(f"inject({kind!r}, at={at!r}) needs process=: whom does it strike?")
@@ -120,6 +130,7 @@ def _check_arguments(kind: str, arguments: Mapping[str, Any]) -> None:
             f"inject({kind!r}) takes {', '.join(expected) or 'no arguments'}; "
             f"missing: {', '.join(missing) or 'none'}, unknown: {', '.join(unknown) or 'none'}."
         )
+    _check_values(kind, arguments)
 
 
 def _check_values(kind: str, arguments: Mapping[str, Any]) -> None:
@@ -148,6 +159,23 @@ def _check_values(kind: str, arguments: Mapping[str, Any]) -> None:
             f"inject({kind!r}, seconds={arguments['seconds']!r}, tail={tail!r}): tail is the "
             "longest delay, not below seconds=, the median, which is above 0.\n"
             "  Say seconds=0.01, tail=2; or no tail, for the same delay each time."
+        )
+
+
+def _check_refusal(kind: str, command: str | None, arguments: Mapping[str, Any]) -> None:
+    """An error on a command that no server with it refuses would never find its moment."""
+    code = arguments.get("error", "")
+    if kind != "error" or code not in ERRORS or command in (None, ANY_COMMAND):
+        return
+    server = arguments.get("server") or DEFAULT_SERVER
+    if never_refused(code, command, GENERATIONS[server]):
+        state, refused = STATES[code]
+        raise SimulationError(
+            f"inject('error', command={command!r}, error={code!r}): a {server.title()} {state} lets "
+            f"{command} through.\n"
+            f"  It refuses {refused}.\n"
+            "  Name one of those, or command='*' for whatever it refuses; a text of your own "
+            f"(error='{code} ...') strikes anything."
         )
 
 

@@ -16,14 +16,14 @@ from queuekit.simulation.errors import FaultNeverFired, SimulationError
 from queuekit.simulation.fault_kinds import (
     ANY_COMMAND,
     AT_HOPS,
-    ERRORS,
     OF_PROCESSES,
     TAIL_RANKS,
     late_s,
 )
 from queuekit.simulation.observe import Hop, Moment
 from queuekit.simulation.process import PROCESS, Process
-from queuekit.simulation.resp import Error, encode_error
+from queuekit.simulation.refusal_rules import STATES
+from queuekit.simulation.refusals import Refusals
 from queuekit.simulation.waiting import where
 
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ class Fault:
     suppressed: list[Strike] = field(default_factory=list)
     met: int = 0
     "How often its moment came."
+    let_through: int = 0
+    "How often a command came that a server with this error lets through."
 
     @property
     def over(self) -> bool:
@@ -124,7 +126,7 @@ class Faults:
     def __init__(self, simulation: Simulation) -> None:
         self.planned: list[Fault] = []
         self.by_chance: (
-            Callable[[Hop, Process | None], tuple[str, Mapping[str, Any]] | None] | None
+            Callable[[Hop, Process | None, Wire], tuple[str, Mapping[str, Any]] | None] | None
         ) = None
         "Asked at each hop of a process that nothing else has struck: a kind and its arguments."
         self.by_chance_at_moments: (
@@ -142,6 +144,7 @@ class Faults:
         self.healed = False
         self._restarts_stale: list[Fault] = []
         "Those that take back the last acknowledged write: the state before it is kept."
+        self.refusals = Refusals(simulation)
         self._simulation = simulation
         self._seen: dict[str, None] = {}
 
@@ -204,16 +207,25 @@ class Faults:
                 continue
             if not _names(fault.command, name) or not fault.strikes(owner, process):
                 continue
+            if fault.kind == "error" and not self._refuses(fault, hop, wire):
+                continue
             if not self._meets(fault, f"fault.{fault.kind}:{owner}:{name}"):
                 continue
             return self._strike(fault, f"{owner}: {hop.direction} {name}", process, hop, wire)
         if self._restarts_stale and hop.direction == "request" and _is_script(hop):
             self._keep_state(name)
         if self.by_chance is not None and not self.healed and process is not None:
-            drawn = self.by_chance(hop, process)
+            drawn = self.by_chance(hop, process, wire)
             if drawn is not None:
                 return self._do(*drawn, f"{owner}: {hop.direction} {name}", process, hop, wire)
         return None
+
+    def _refuses(self, fault: Fault, hop: Hop, wire: Wire) -> bool:
+        """Whether a server in that state refuses this command; only then is it the fault's moment."""
+        if self.refusals.refusal(fault.arguments, hop.raw, wire) is not None:
+            return True
+        fault.let_through += 1
+        return False
 
     def _keep_state(self, name: str) -> None:
         """A script is about to be executed; its write is the one that a stale restart takes back."""
@@ -282,13 +294,7 @@ class Faults:
     ) -> float | None:
         strike = Strike(self._now(), where or "at that time")
         needs_process = fault.kind in OF_PROCESSES
-        if (
-            self.healed
-            or (needs_process and (process is None or not process.alive))
-            or (
-                fault.arguments.get("error") == "NOSCRIPT" and hop is not None and not _by_hash(hop)
-            )
-        ):
+        if self.healed or (needs_process and (process is None or not process.alive)):
             fault.suppressed.append(strike)
             return None
         fault.fired.append(strike)
@@ -321,6 +327,8 @@ class Faults:
         if kind in AT_HOPS:
             assert hop is not None
             assert wire is not None
+            if kind == "error":
+                return self._answer_with_error(arguments, hop, wire)
             return _AT_HOP[kind](arguments, hop, wire)
         if kind in OF_PROCESSES:
             assert process is not None
@@ -336,6 +344,12 @@ class Faults:
         else:
             self._restart_server(arguments)
         return None
+
+    def _answer_with_error(self, arguments: Mapping[str, Any], hop: Hop, wire: Wire) -> float:
+        refusal = self.refusals.refusal(arguments, hop.raw, wire)
+        assert refusal is not None, "only what is refused is struck"
+        wire.refuse(hop.raw, hop.command, refusal)
+        return float("inf")
 
     def _restart_server(self, arguments: Mapping[str, Any]) -> None:
         """Restart it, behind the reply that was its moment: or nothing acknowledged would be lost."""
@@ -402,6 +416,12 @@ class Faults:
             why = "its moment never came"
             if fault.suppressed:
                 why = f"at {fault.suppressed[0]} there was nothing left to strike"
+            elif fault.let_through and not fault.met:
+                state, refused = STATES[fault.arguments["error"]]
+                why = (
+                    f"a Redis {state} lets through what came, {fault.let_through} time(s); "
+                    f"it refuses {refused}"
+                )
             elif fault.met:
                 why = f"its moment came {fault.met} time(s) only"
             target = fault.command or fault.moment or ""
@@ -427,11 +447,6 @@ def _is_script(hop: Hop) -> bool:
     return bool(hop.words) and hop.words[0].upper() in ("EVALSHA", "EVAL")
 
 
-def _by_hash(hop: Hop) -> bool:
-    """Whether a script is called by its hash: only then can a server not know it."""
-    return bool(hop.raw) and hop.raw[0].upper() in (b"EVALSHA", b"EVALSHA_RO")
-
-
 def _lose(arguments: Mapping[str, Any], hop: Hop, wire: Wire) -> float:
     del hop
     if arguments["how"] == "reset":
@@ -449,17 +464,9 @@ def _delay(arguments: Mapping[str, Any], hop: Hop, wire: Wire) -> float:
     return seconds
 
 
-def _answer_with_error(arguments: Mapping[str, Any], hop: Hop, wire: Wire) -> float:
-    del hop
-    text = ERRORS.get(arguments["error"], arguments["error"])
-    wire.reply(encode_error(text), Error(text), traced=True)
-    return float("inf")
-
-
 _AT_HOP = {
     "lose_request": _lose,
     "lose_reply": _lose,
     "reset": _reset,
     "delay": _delay,
-    "error": _answer_with_error,
 }

@@ -55,6 +55,10 @@ class EmbeddedNetwork:
         connection.execute(list(command))
         return beside.value
 
+    def script(self, sha: bytes) -> bytes | None:
+        source: bytes | None = self.server.fake.script_cache.get(sha)
+        return source
+
     def save(self) -> object:
         return saved_of(self.server.fake.dbs)
 

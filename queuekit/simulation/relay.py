@@ -312,7 +312,8 @@ class RelayNetwork:
         "Whether the server has databases that are somebody else's."
         self._loop = loop
         self._relays: list[Relay] = []
-        self._loaded: set[bytes] = set()
+        self._loaded: dict[bytes, bytes] = {}
+        "The scripts that it knows, by hash."
         self._client_database: int | None = None
         self._prepare(flush)
 
@@ -367,7 +368,7 @@ class RelayNetwork:
     def _track_scripts(self, command: list[bytes], name: bytes) -> None:
         sha = self.scripts.learn(command)
         if sha is not None:
-            self._loaded.add(sha)
+            self._loaded[sha] = command[2 if name == b"SCRIPT" else 1]
         if name == b"SCRIPT" and len(command) > 1 and command[1].upper() == b"FLUSH":
             self._loaded.clear()
         # A script of an earlier run may still be there; to a new world every script is unknown.
@@ -429,6 +430,9 @@ class RelayNetwork:
         self.control.ask(b"SELECT", b"%d" % self.database)
         return reply
 
+    def script(self, sha: bytes) -> bytes | None:
+        return self._loaded.get(sha)
+
     def save(self) -> object:
         held: dict[int, list[tuple[bytes, int, bytes]]] = {}
         for database in self._databases():
@@ -460,7 +464,7 @@ class RelayNetwork:
         for script in scripts:
             self.control.ask(b"SCRIPT", b"LOAD", script.raw)
             self.scripts.know(script)
-            self._loaded.add(script.sha.encode())
+            self._loaded[script.sha.encode()] = script.raw
 
     def flush_scripts(self) -> None:
         self._loaded.clear()

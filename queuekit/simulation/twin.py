@@ -80,6 +80,10 @@ class TwinPeer:
         network.compare_words()
         network.compare_states(self._real.database, self._embedded.database)
 
+    @property
+    def database(self) -> int:
+        return self._embedded.database
+
     def close(self) -> None:
         self._embedded.close()
         self._real.close()
@@ -178,6 +182,9 @@ class TwinNetwork:
 
     def look(self, *command: bytes, database: int | None = None) -> Any:
         return self.embedded.look(*command, database=database)
+
+    def script(self, sha: bytes) -> bytes | None:
+        return self.embedded.script(sha)
 
     def save(self) -> object:
         return self.embedded.save(), self.relayed.save()

@@ -14,7 +14,7 @@ import asyncio
 import functools
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import copy_context
 from functools import partial
 from typing import Any, Protocol
@@ -25,7 +25,7 @@ from queuekit.simulation.clock import VirtualClock
 from queuekit.simulation.errors import RefusedInSimulation
 from queuekit.simulation.observe import Hop
 from queuekit.simulation.process import PROCESS
-from queuekit.simulation.resp import NotRedisError, Splitter, text
+from queuekit.simulation.resp import Error, NotRedisError, Splitter, encode_error, text
 from queuekit.simulation.tap import Tap
 from queuekit.store.scripts import CLOCK_MARK, Script
 
@@ -36,6 +36,14 @@ redis.utils.get_lib_version = functools.cache(redis.utils.get_lib_version)
 HANDSHAKES = frozenset({b"HELLO", b"CLIENT", b"INFO", b"AUTH"})
 "Commands that differ with versions of client and server, or hold secrets: not in the trace."
 
+
+_UNQUEUED = frozenset({b"WATCH", b"UNWATCH", b"MULTI"})
+"Inside MULTI they are executed, or refused, at once, like those that end it."
+
+_ENDS_TRANSACTION = frozenset({b"EXEC", b"DISCARD", b"RESET", b"QUIT"})
+
+_WRONG = [b"GET"]
+"No command of any server's, in the same words for all: inside MULTI it makes EXEC refuse the whole."
 
 _CALLS = (b"EVALSHA", b"EVALSHA_RO")
 "Commands that call a script by its hash."
@@ -63,6 +71,10 @@ class Peer(Protocol):
     def execute(self, command: list[bytes]) -> None:
         """Run a command; replies come by `Wire.reply`, now or later."""
 
+    @property
+    def database(self) -> int:
+        """The number of the one that it uses, as `Network.look` takes it."""
+
     def close(self) -> None:
         """The client is gone."""
 
@@ -86,6 +98,9 @@ class Network(Protocol):
 
     def look(self, *command: bytes, database: int | None = None) -> Any:
         """The reply to a command that only reads, given from beside: no hop, no trace, no time."""
+
+    def script(self, sha: bytes) -> bytes | None:
+        """The text of a script that the server knows."""
 
     def save(self) -> object:
         """All that the server holds, to be loaded later."""
@@ -195,6 +210,10 @@ class Wire(asyncio.Transport):
         self._context = copy_context()
         self._unanswered: deque[str] = deque()
         "Names of the commands that were executed and have no reply yet."
+        self.queued: list[list[bytes]] | None = None
+        "The commands that came inside MULTI, and wait for EXEC."
+        self._instead: tuple[bytes, Any] | None = None
+        "The reply that the client is given in the place of the server's next one."
         self._executing: list[bytes] | None = None
         "The command that the server executes now; its own reply is the first that comes."
         network.wires.append(self)
@@ -253,11 +272,41 @@ class Wire(asyncio.Transport):
         if granted is None:
             self.reply(b"+OK\r\n", b"OK", traced=False)
         else:
+            if self.queued is not None or name == "MULTI":
+                self._queue(granted)
             if self._hop is not None:
                 granted = self._network.scripts.told_time(granted, self._loop.server_clock)  # type: ignore[attr-defined]
             self._executing = granted
             self.peer.execute(granted)
             self._executing = None
+
+    def _queue(self, command: list[bytes]) -> None:
+        """Keep in mind what EXEC will execute."""
+        name = command[0].upper()
+        if name in _ENDS_TRANSACTION:
+            self.queued = None
+        elif self.queued is None:
+            self.queued = []
+        elif name not in _UNQUEUED:
+            self.queued.append(command)
+
+    def refuse(self, command: Sequence[bytes], name: str, error: str) -> None:
+        """Answer a command with an error, as a server does that is in no state to execute it.
+
+        Inside MULTI the whole is refused with it: EXEC executes nothing, and ends it.
+        """
+        if self.peer is None:
+            return
+        self._unanswered.append(name)
+        reply = (encode_error(error), Error(error))
+        if self.queued is None:
+            self.reply(*reply, traced=True)
+            return
+        ends = command[0].upper() in _ENDS_TRANSACTION
+        if ends:
+            self.queued = None
+        self._instead = reply
+        self.peer.execute([b"DISCARD"] if ends else list(_WRONG))
 
     # -- towards the client
 
@@ -266,6 +315,8 @@ class Wire(asyncio.Transport):
         if self._hop is None:
             self._loop.call_soon(self._receive, data)
             return
+        if self._instead is not None:
+            (data, value), self._instead = self._instead, None
         token, tap = None, self._tap
         if tap is not None and self._executing is not None:
             token = tap.executed(self, self._executing, value)

@@ -9,14 +9,15 @@ relieve()
 local answer = { now }
 for i = 3, #ARGV, 2 do
   local id, timetable = ARGV[i], ARGV[i + 1]
-  local since = tonumber(redis.call('ZSCORE', root .. ':ticked', id) or -1)
-  local held = redis.call('HGET', root .. ':timetable', id) or ''
-  if since < 0 or string.match(held, '^(.*)\n') ~= timetable then
+  local since = tonumber(redis.call('ZSCORE', root .. ':ticked', id) or nil)
+  local held, workers = timetable_of(id)
+  if held ~= timetable then workers = '' end
+  if not since or held ~= timetable then
     -- Never back: a tick that was handled by the server's clock of then is not handled again.
-    since = math.max(since, now)
+    since = math.max(since or now, now)
     redis.call('ZADD', root .. ':ticked', since, id)
   end
-  redis.call('HSET', root .. ':timetable', id, timetable .. '\n' .. ARGV[2])
+  tick_by(timetable, id, ARGV[2], workers)
   answer[#answer + 1] = since
 end
 return answer

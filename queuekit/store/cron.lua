@@ -12,18 +12,20 @@ local FORGET_MS = 400 * 86400000
 local FORGET_BATCH = 10
 local TICKED, TIMETABLE, CRONJOB = root .. ':ticked', root .. ':timetable', root .. ':cronjob'
 
-local id, tick, key, mine = ARGV[2], tonumber(ARGV[3]), ARGV[5], ARGV[8] .. '\n' .. ARGV[9]
+local id, tick, key, timetable = ARGV[2], tonumber(ARGV[3]), ARGV[5], ARGV[8]
 if tick > now then return { 'early', now } end
-local last = tonumber(redis.call('ZSCORE', TICKED, id) or -1)
-if last >= tick or tick <= now - FORGET_MS then return { 'handled', now } end
+local last = tonumber(redis.call('ZSCORE', TICKED, id) or nil)
+if last and last >= tick or tick <= now - FORGET_MS then return { 'handled', now } end
 
 -- Whoever started last says by what a schedule ticks: a worker that was there before a deploy is
 -- refused as long as one of after it is alive. When none is, it goes on with what it has.
-local held = redis.call('HGET', TIMETABLE, id)
-if held and held ~= mine then
-  local timetable, worker = string.match(held, '^(.*)\n(.*)$')
-  local until_ms = tonumber(redis.call('ZSCORE', root .. ':workers', worker) or -1)
-  if timetable ~= ARGV[8] and until_ms >= now then return { 'replaced', now } end
+local held, workers = timetable_of(id)
+if held and held ~= timetable then
+  for other in string.gmatch(workers, '[^\n]+') do
+    local until_ms = tonumber(redis.call('ZSCORE', WORKERS, other) or nil)
+    if until_ms and until_ms >= now then return { 'replaced', now } end
+  end
+  workers = ''
 end
 
 local before = redis.call('HGET', CRONJOB, id)
@@ -34,7 +36,7 @@ if ARGV[4] == '1' and before then
 end
 local own = status_of(key)
 redis.call('ZADD', TICKED, tick, id)
-if held ~= mine then redis.call('HSET', TIMETABLE, id, mine) end
+tick_by(timetable, id, ARGV[9], workers or '')
 -- The memory of this tick was lost, or somebody chose that key: an unfinished job is not overrun.
 local taken = own and not terminal[own]
 if not busy and not taken then

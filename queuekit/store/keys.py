@@ -25,9 +25,9 @@ scripts get the root as KEYS[1] and derive the rest, in these words:
     qk:{name}:workers            sorted set: worker id by the moment it counts as gone (ms)
     qk:{name}:info               hash: worker id -> statistics and metadata as JSON
     qk:{name}:ticked             sorted set: schedule id by the moment up to which its ticks are handled (ms)
-    qk:{name}:timetable          hash: schedule id -> its expression and zone, and who last ticked by them
+    qk:{name}:timetable          hash: schedule id -> its expression and zone, and the workers that have them
     qk:{name}:cronjob            hash: schedule id -> key of the job of its last tick
-    qk:{name}:event:<key>        channel: a hint that the job has changed
+    qk:{name}:event:<key>        channel: a hint that the job's status has changed
 """
 
 from __future__ import annotations

@@ -237,11 +237,11 @@ end
 -- tombstone stays for a minute, invisible to readers: it answers moves that are sent twice.
 -- Nothing relies on the server's expiry: `expires` says when a record ends, PEXPIREAT frees memory.
 local function finish(key, status, ttl, written)
-  local job, call = job_of(key), call_of(key)
+  local job, call, expires = job_of(key), call_of(key), now + ttl
   redis.call('HDEL', job, 'due', 'follows', 'solo')
   redis.call('HSET', job, 'status', status, 'completed', exact(now), 'touched', exact(now), unpack(written))
-  local expires = now + (ttl < 0 and TOMBSTONE_MS or ttl)
   if ttl < 0 then
+    expires = now + TOMBSTONE_MS
     redis.call('HSET', job, 'gone', head_of(key) or '')
     redis.call('DEL', call)
     redis.call('HDEL', job, 'result', 'error', 'exception', 'meta', 'log')
@@ -263,7 +263,7 @@ end
 local function end_solo(key)
   if redis.call('HGET', SOLO, 'key') ~= key then return end
   redis.call('DEL', SOLO)
-  if redis.call('ZCARD', SUSPECT) > 0 then wake() end
+  wake()
 end
 
 -- A job whose record is not one of queuekit's, or not whole, is set aside where it can be seen; what
@@ -275,4 +275,21 @@ local function set_aside(key, reason, status)
   redis.call('ZADD', QUARANTINE, exact(now), key)
   leave(key)
   end_solo(key)
+end
+
+-- By what a schedule ticks, and the workers that do so, the newest last: `timetable\nworker\nworker\n`.
+-- As long as one of them is alive, nobody ticks by another timetable. Of many the last few are known.
+local WORKERS_KEPT = 16
+local function timetable_of(schedule)
+  return string.match(redis.call('HGET', root .. ':timetable', schedule) or '', '^([^\n]*)\n(.*)$')
+end
+
+local function tick_by(timetable, schedule, worker, workers)
+  local kept = {}
+  for each in string.gmatch(workers, '[^\n]+') do
+    if each ~= worker then kept[#kept + 1] = each end
+  end
+  kept[#kept + 1] = worker
+  workers = table.concat(kept, '\n', math.max(1, #kept - WORKERS_KEPT + 1))
+  redis.call('HSET', root .. ':timetable', schedule, timetable .. '\n' .. workers .. '\n')
 end

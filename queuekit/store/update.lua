@@ -19,5 +19,4 @@ relieve()
 redis.call('HSET', job_of(key), 'status', status, 'touched', exact(now))
 if ARGV[5] ~= '' then redis.call('HSET', job_of(key), 'progress', ARGV[5]) end
 if ARGV[6] ~= '' then redis.call('HSET', job_of(key), 'meta', ARGV[6]) end
-tell(key, status)
 return { 'ok', status, now }

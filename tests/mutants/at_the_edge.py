@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from datetime import timedelta
 
 from queuekit.errors import JobStateError
 from queuekit.simulation import Hop
@@ -181,6 +182,26 @@ async def tokens(simulation):
             await bring(queue, "slow", key=f"now {moment}", seconds=1)
             keys.append(f"now {moment}")
         await ended(queue, *keys)
+
+    await web.run(asks)
+
+
+async def full_ears(simulation):
+    """A worker became full while it waited for word of new jobs: the word goes on to one that is free."""
+    for _ in range(2):
+        worker(simulation, concurrency=1)
+    web, queue = simulation.process("web"), simulation.queue
+
+    async def asks():
+        await asyncio.sleep(1)
+        # Whoever hears of a job that comes due waits again, and looks when it has come due. The other one
+        # hears of that too, in vain: so now it waits behind the one that is full.
+        await bring(queue, "slow", key="due", seconds=9, scheduled=timedelta(seconds=3.5))
+        await asyncio.sleep(4)
+        await bring(queue, "ok", key="now")
+        [job, _] = await ended(queue, "now", "due")
+        late = job.started - job.queued
+        assert not calm(simulation) or late == 0, f"a free worker learned of it after {late} ms"
 
     await web.run(asks)
 

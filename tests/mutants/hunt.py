@@ -20,7 +20,7 @@ HUNG_S = 40.0
 """A run of which nothing is heard for so long turns in a circle, mostly in a script. The longest take a
 second of the processor's time, but it may be shared."""
 
-HEAVY = ("rolling", "many", "deploy")
+HEAVY = ("rolling", "many", "deploy", "half_a_deploy")
 "Stories of some hundred commands; the others have their turn more often."
 
 HEAVY_EACH = 6

@@ -236,7 +236,7 @@ async def renewals(simulation):
     """One renewal of a lease is answered by an error: the next one is in time."""
     worker(simulation, concurrency=2)
     web, queue = simulation.process("web"), simulation.queue
-    code = ("OOM", "LOADING")[simulation.choose("code", 2)]
+    code = ("MISCONF", "LOADING")[simulation.choose("code", 2)]
     simulation.inject("error", command="renew", error=code, optional=True)
 
     async def asks():

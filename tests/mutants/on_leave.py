@@ -190,6 +190,67 @@ async def deploy(simulation):
     await no_more_ticks(simulation)
 
 
+async def half_a_deploy(simulation):
+    """Two workers bring a new timetable, and the last to come is gone: the old one is refused still."""
+    await asyncio.sleep(30)
+    worker(simulation, cron_jobs=[CronJob(ticks, "* * * * *", name="report")])
+    await asyncio.sleep(160)
+    new = [CronJob(ticks, "*/3 * * * *", name="report")]
+    left = worker(simulation, cron_jobs=new)
+    await asyncio.sleep(2)
+    gone = worker(simulation, cron_jobs=new)
+    await asyncio.sleep(3 + simulation.choose("when", 2))
+    gone.kill()
+    await asyncio.sleep(175)
+    ticked = [tick.tick_ms // 60_000 for tick in simulation.journal.ticks]
+    if calm(simulation):
+        minutes = [minute - ticked[0] for minute in ticked]
+        assert minutes == [0, 1, 2, 5], f"ticked in the minutes {minutes}"
+    left.pause(200)  # so long that the old one goes on in its place, and is the one that counts
+    await asyncio.sleep(300)
+    ticked = [tick.tick_ms // 60_000 for tick in simulation.journal.ticks]
+    if calm(simulation):
+        minutes = [minute - ticked[0] for minute in ticked][4:]
+        assert minutes in ([7, 8, 9], [7, 8, 9, 10]), f"ticked in the minutes {minutes}"
+    await no_more_ticks(simulation)
+
+
+async def left_behind(simulation):
+    """What Redis keeps of a schedule that nobody has any more goes after more than a year."""
+    root = simulation.queue.store.root
+    one = worker(simulation, cron_jobs=[minutely(name="old")])
+    await asyncio.sleep(90)
+    one.terminate()
+    one.restart = lambda: None
+    await asyncio.sleep(401 * 86_400)
+    worker(simulation, cron_jobs=[minutely(name="new")])
+    await asyncio.sleep(150)
+    if calm(simulation):
+        rows = simulation.loop.network.contents(root)
+        told = {name.decode().removeprefix(f"{root}:"): str(row) for name, *row in rows}
+        for kept in ("ticked", "timetable", "cronjob"):
+            assert "new" in told[kept], told[kept]
+            assert "old" not in told[kept], told[kept]
+    await no_more_ticks(simulation)
+
+
+async def memory_lost(simulation):
+    """Redis has evicted the moments of all schedules: they begin now, and nothing is made up for."""
+    schedules = [minutely(name="quick", catch_up="one")]
+    await asyncio.sleep(30)
+    one = worker(simulation, cron_jobs=schedules)
+    await asyncio.sleep(40)
+    one.terminate()
+    store = simulation.queue.store
+    await simulation.process("web").run(insist, store._command, "DEL", f"{store.root}:ticked")
+    await asyncio.sleep(130 + simulation.choose("long", 9))
+    worker(simulation, cron_jobs=schedules)
+    await asyncio.sleep(60)
+    made = [tick.tick_ms % 3_600_000 // 60_000 for tick in simulation.journal.ticks]
+    assert made == [1, 4] or not calm(simulation), f"ticks of these minutes were handled: {made}"
+    await no_more_ticks(simulation)
+
+
 async def caught_up(simulation):
     """Nobody is there for some ticks: a schedule that asks for it makes up for the newest of them."""
     schedules = [minutely(name="quick", catch_up="one")]
@@ -236,7 +297,7 @@ async def statistics(simulation):
     await web.run(asks)
 
 
-async def forgotten(simulation):
+async def left_behind(simulation):
     """Workers are killed: one has a word for it on its way, one makes room. Of neither anything stays."""
     web, queue = simulation.process("web"), simulation.queue
 

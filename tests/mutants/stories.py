@@ -7,9 +7,11 @@ story itself.
 
 from __future__ import annotations
 
+from tests.mutants.alone import broken_alone, in_line, maker_goes, not_told, reborn, room
 from tests.mutants.at_the_edge import (
     abort_races,
     cut_claim,
+    full_ears,
     handed_back,
     heard,
     hooks,
@@ -37,8 +39,10 @@ from tests.mutants.on_leave import (
     caught_up,
     cron,
     deploy,
-    forgotten,
+    half_a_deploy,
     leaving,
+    left_behind,
+    memory_lost,
     missed,
     rolling,
     set_back,
@@ -46,6 +50,8 @@ from tests.mutants.on_leave import (
     stopped,
     taken,
 )
+from tests.mutants.on_record import aborted_before, between_runs, bunch, counters, set_aside
+from tests.mutants.told import full_by_then
 
 STORIES = {
     story.__name__: story
@@ -54,7 +60,12 @@ STORIES = {
         limits, results, scheduled, again, outage, clock_steps, deaf, cron, deploy, records, damaged,
         starved, renewals, set_forward, abort_races, cut_claim,
         unanswered_claim, handed_back, hooks, heard, lost_late, tokens, set_back, taken, missed,
-        resent, listening, caught_up, statistics, forgotten,
+        resent, listening, caught_up, statistics,
+        half_a_deploy, forgotten, between_runs, counters, bunch, set_aside, aborted_before,
+        full_ears, memory_lost,
+        full_by_then,
+        in_line, room, maker_goes, not_told, reborn, broken_alone,
+        left_behind,
         rolling, many,
     )
 }  # fmt: skip

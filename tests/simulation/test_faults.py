@@ -11,7 +11,8 @@ import redis.asyncio
 from queuekit import Status, effect
 from queuekit.errors import ServerError
 from queuekit.simulation import FaultNeverFired, Simulation, SimulationError
-from queuekit.simulation.fault_kinds import ERRORS, KINDS
+from queuekit.simulation.fault_kinds import KINDS
+from queuekit.simulation.refusal_rules import ERRORS
 
 LEASE_S = 30
 runs = []
@@ -112,7 +113,7 @@ async def test_a_delay_keeps_the_order_of_a_connection(simulation):
     assert simulation.clock.elapsed_ns - began == 2_000_000_000
 
 
-@pytest.mark.parametrize("code", sorted(set(ERRORS) - {"NOSCRIPT"}))
+@pytest.mark.parametrize("code", sorted(set(ERRORS) - {"NOSCRIPT", "TRYAGAIN"}))
 async def test_an_error_is_answered_and_nothing_is_executed(simulation, code):
     simulation.inject(
         "error", command="enqueue", process="web", error=code, times=50, optional=True
@@ -145,13 +146,6 @@ async def test_chance_spares_the_tests_own_client_unless_it_is_named(simulation)
     with pytest.raises(ServerError):
         await simulation.queue.enqueue("work")
     assert named.fired
-
-
-async def test_a_command_that_is_no_script_is_not_answered_with_noscript(simulation):
-    fault = simulation.inject("error", command="BLPOP", error="NOSCRIPT", optional=True)
-    simulation.worker([work])
-    await simulation.advance(1)
-    assert (fault.fired, len(fault.suppressed)) == ([], 1)
 
 
 async def test_a_cancellation_is_a_line_of_the_trace(simulation):

@@ -15,6 +15,7 @@ TOMBSTONE_MS = 60_000
 IDS_BYTES = 137
 QUARANTINE_MS = 30 * 86_400_000
 FORGET_MS = 400 * 86_400_000
+WORKERS_KEPT = 16
 MAX_LOG_LINES = 19
 
 UNREADABLE = "its record cannot be read: "
@@ -427,11 +428,19 @@ class Model(Rows):
         answer = [self.now]
         for schedule, timetable in timetables:
             since = self.ticked.get(schedule, -1)
-            if since < 0 or self.timetables.get(schedule, ("", ""))[0] != timetable:
+            another = self.timetables.get(schedule, ("", []))[0] != timetable
+            if another:
+                self.timetables.pop(schedule, None)
+            if since < 0 or another:
                 since = self.ticked[schedule] = max(since, self.now)
-            self.timetables[schedule] = timetable, worker
+            self._tick_by(timetable, schedule, worker)
             answer.append(since)
         return answer
+
+    def _tick_by(self, timetable: str, schedule: str, worker: str) -> None:
+        _, workers = self.timetables.get(schedule, ("", []))
+        workers = [*(each for each in workers if each != worker), worker]
+        self.timetables[schedule] = timetable, workers[-WORKERS_KEPT:]
 
     def cron(
         self,
@@ -448,14 +457,16 @@ class Model(Rows):
             return ["early", self.now]
         if self.ticked.get(schedule, -1) >= tick or tick <= self.now - FORGET_MS:
             return ["handled", self.now]
-        theirs, by = self.timetables.get(schedule, (timetable, worker))
-        if theirs != timetable and self.workers.get(by, -1) >= self.now:
-            return ["replaced", self.now]
+        theirs, workers = self.timetables.get(schedule, (timetable, []))
+        if theirs != timetable:
+            if any(self.workers.get(each, -1) >= self.now for each in workers):
+                return ["replaced", self.now]
+            self.timetables.pop(schedule, None)
         before = self.status(self.cron_jobs[schedule]) if schedule in self.cron_jobs else None
         busy = bool(unique and before and before not in TERMINAL)
         taken = (self.status(key) or "complete") not in TERMINAL
         self.ticked[schedule] = tick
-        self.timetables[schedule] = timetable, worker
+        self._tick_by(timetable, schedule, worker)
         if not busy and not taken:
             self.cron_jobs[schedule] = key
             self._begin(key, enqueue_id, payload, 0, 0, "")

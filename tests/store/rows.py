@@ -39,7 +39,7 @@ class Rows:
     control: dict[str, list[str]] = field(default_factory=dict)
     solo: dict[str, str] = field(default_factory=dict)
     ticked: dict[str, int] = field(default_factory=dict)
-    timetables: dict[str, tuple[str, str]] = field(default_factory=dict)
+    timetables: dict[str, tuple[str, list[str]]] = field(default_factory=dict)
     cron_jobs: dict[str, str] = field(default_factory=dict)
     fence: int = 0
 
@@ -162,7 +162,10 @@ class Rows:
             "claims": {w: "\n".join([claim, *keys]) for w, (claim, keys) in self.claims.items()},
             "solo": self.solo,
             "ticked": self.ticked,
-            "timetable": {schedule: "\n".join(told) for schedule, told in self.timetables.items()},
+            "timetable": {
+                schedule: "".join(f"{line}\n" for line in (timetable, *workers))
+                for schedule, (timetable, workers) in self.timetables.items()
+            },
             "cronjob": self.cron_jobs,
             "fence": str(self.fence).encode() if self.fence else b"",
             **{f"control:{worker}": words for worker, words in self.control.items()},

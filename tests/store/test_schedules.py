@@ -88,6 +88,38 @@ async def test_a_tick_by_the_old_timetable_is_refused_while_a_worker_with_the_ne
     assert await bring(store, begin + 3 * MINUTE_MS) == "replaced"
 
 
+@pytest.mark.parametrize("workers", [2, 16])
+async def test_whoever_of_a_deploy_is_left_keeps_the_old_timetable_away(store, simulation, workers):
+    begin = await up_to(store)
+    for number in range(workers):
+        await store.register(f"new {number}", 100 * MINUTE_MS)
+        await up_to(store, timetable="b", worker=f"new {number}")
+    for number in range(1, workers):  # all but the one that was the first
+        await store.deregister(f"new {number}")
+    await simulation.advance(60)
+    assert await bring(store, begin + MINUTE_MS) == "replaced"
+    await store.deregister("new 0")
+    assert await bring(store, begin + MINUTE_MS) == "enqueued"
+
+
+async def test_of_many_workers_with_one_timetable_the_last_to_come_or_to_tick_are_known(
+    store, simulation
+):
+    begin = await up_to(store)
+    for number in range(20):
+        await store.register(f"new {number}", 100 * MINUTE_MS)
+        await up_to(store, timetable="b", worker=f"new {number}")
+    for number in range(4, 20):
+        await store.deregister(f"new {number}")
+    await simulation.advance(60)
+    tick = begin + MINUTE_MS
+    assert await bring(store, tick, timetable="b", worker="new 0") == "enqueued"
+    await simulation.advance(60)
+    assert await bring(store, tick + MINUTE_MS) == "replaced"
+    [told] = await store._pipeline(("HGET", f"{store.root}:timetable", "s"))
+    assert told.decode().splitlines() == ["b", *(f"new {n}" for n in range(5, 20)), "new 0"]
+
+
 @pytest.mark.parametrize("ends", ["stops", "dies"])
 async def test_a_timetable_whose_last_worker_is_gone_gives_way(store, simulation, ends):
     begin = await up_to(store)

@@ -363,6 +363,19 @@ async def test_a_burst_worker_waits_dequeue_timeout_for_another_job(simulation):
     assert not handle.running
 
 
+async def test_a_burst_worker_does_not_ask_over_and_over_while_its_jobs_run(simulation):
+    asked = []
+
+    def count(event):
+        if isinstance(event, Hop) and event.direction == "request" and event.command == "claim":
+            asked.append(event)
+
+    simulation.observe(count)
+    await simulation.queue.enqueue("gauge", timeout=None)
+    await simulation.worker([("gauge", Gauge(10))], burst=True).wait()
+    assert len(asked) < 10, f"{len(asked)} claims in ten seconds, for one job"
+
+
 async def test_a_burst_worker_stops_after_so_many_jobs(simulation):
     for n in range(10):
         await simulation.queue.enqueue("ok", n=n)

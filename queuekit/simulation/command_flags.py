@@ -1,0 +1,111 @@
+"""What a server knows of its commands: which write, which need memory, and where their keys are.
+
+These are the flags by which it decides what it refuses; `COMMAND` tells them, and a test compares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def words_of(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+WRITES = words_of(
+    """
+    APPEND BITFIELD BITOP BLMOVE BLMPOP BLPOP BRPOP BRPOPLPUSH BZMPOP BZPOPMAX BZPOPMIN
+    CLUSTER|FLUSHSLOT COPY DECR DECRBY DEL DELIFEQ EXPIRE EXPIREAT FLUSHALL FLUSHDB FUNCTION|DELETE
+    FUNCTION|FLUSH FUNCTION|LOAD FUNCTION|RESTORE GEOADD GEORADIUS GEORADIUSBYMEMBER GEOSEARCHSTORE
+    GETDEL GETEX GETSET HDEL HEXPIRE HEXPIREAT HGETDEL HGETEX HINCRBY HINCRBYFLOAT HMSET HPERSIST
+    HPEXPIRE HPEXPIREAT HSET HSETEX HSETNX INCR INCRBY INCRBYFLOAT LINSERT LMOVE LMPOP LPOP LPUSH
+    LPUSHX LREM LSET LTRIM MIGRATE MOVE MSET MSETEX MSETNX PERSIST PEXPIRE PEXPIREAT PFADD PFDEBUG
+    PFMERGE PSETEX RENAME RENAMENX RESTORE RESTORE-ASKING RPOP RPOPLPUSH RPUSH RPUSHX SADD
+    SDIFFSTORE SET SETBIT SETEX SETNX SETRANGE SINTERSTORE SMOVE SORT SPOP SREM SUNIONSTORE SWAPDB
+    UNLINK VADD VREM VSETATTR XACK XACKDEL XADD XAUTOCLAIM XCLAIM XDEL XDELEX XGROUP|CREATE
+    XGROUP|CREATECONSUMER XGROUP|DELCONSUMER XGROUP|DESTROY XGROUP|SETID XREADGROUP XSETID XTRIM
+    ZADD ZDIFFSTORE ZINCRBY ZINTERSTORE ZMPOP ZPOPMAX ZPOPMIN ZRANGESTORE ZREM ZREMRANGEBYLEX
+    ZREMRANGEBYRANK ZREMRANGEBYSCORE ZUNIONSTORE
+    """
+)
+
+ALLOCATES = words_of(
+    """
+    APPEND BITFIELD BITOP BLMOVE BRPOPLPUSH COPY DECR DECRBY FUNCTION|LOAD FUNCTION|RESTORE GEOADD
+    GEORADIUS GEORADIUSBYMEMBER GEOSEARCHSTORE GETSET HINCRBY HINCRBYFLOAT HMSET HSET HSETEX HSETNX
+    INCR INCRBY INCRBYFLOAT LINSERT LMOVE LPUSH LPUSHX LSET MSET MSETEX MSETNX PFADD PFDEBUG PFMERGE
+    PSETEX RESTORE RESTORE-ASKING RPOPLPUSH RPUSH RPUSHX SADD SDIFFSTORE SET SETBIT SETEX SETNX
+    SETRANGE SINTERSTORE SORT SUNIONSTORE VADD XADD XGROUP|CREATE XGROUP|CREATECONSUMER XSETID ZADD
+    ZDIFFSTORE ZINCRBY ZINTERSTORE ZRANGESTORE ZUNIONSTORE
+    """
+)
+"Writes that a full server refuses; the others free memory, or may."
+
+KEYLESS = words_of(
+    """
+    ACL ASKING AUTH BGREWRITEAOF BGSAVE CLIENT CLUSTER COMMAND COMMANDLOG CONFIG DBSIZE DEBUG
+    DISCARD ECHO EXEC FAILOVER FLUSHALL FLUSHDB FUNCTION HELLO INFO KEYS LASTSAVE LATENCY LOLWUT
+    MODULE MONITOR MULTI PFSELFTEST PING PSUBSCRIBE PSYNC PUBLISH PUBSUB PUNSUBSCRIBE QUIT RANDOMKEY
+    READONLY READWRITE REPLCONF REPLICAOF RESET ROLE SAVE SCAN SCRIPT SELECT SHUTDOWN SLAVEOF
+    SLOWLOG SUBSCRIBE SWAPDB SYNC TIME UNSUBSCRIBE UNWATCH WAIT WAITAOF
+    """
+)
+"Commands that belong to no slot of a Cluster."
+
+_FIRST_AND_LAST_KEY = {
+    **dict.fromkeys(
+        "DEL EXISTS MGET PFCOUNT PFMERGE SDIFF SDIFFSTORE SINTER SINTERSTORE SUNION SUNIONSTORE TOUCH UNLINK"
+        " WATCH".split(),
+        (1, -1, 1),
+    ),
+    **dict.fromkeys("BLPOP BRPOP BZPOPMAX BZPOPMIN".split(), (1, -2, 1)),
+    **dict.fromkeys("MSET MSETNX".split(), (1, -1, 2)),
+    "BITOP": (2, -1, 1),
+    **dict.fromkeys(
+        "BLMOVE BRPOPLPUSH COPY GEOSEARCHSTORE LCS LMOVE RENAME RENAMENX RPOPLPUSH SMOVE ZRANGESTORE".split(),
+        (1, 2, 1),
+    ),
+}
+"Of commands that take several keys: where the first and the last of them stand, and how far apart."
+
+_NUMBER_OF_KEYS = {
+    **dict.fromkeys("EVAL EVALSHA EVALSHA_RO EVAL_RO FCALL FCALL_RO BLMPOP BZMPOP".split(), 2),
+    **dict.fromkeys("LMPOP MSETEX SINTERCARD ZDIFF ZINTER ZINTERCARD ZMPOP ZUNION".split(), 1),
+    **dict.fromkeys("ZDIFFSTORE ZINTERSTORE ZUNIONSTORE".split(), 2),
+}
+"Of commands that say how many keys they take: where."
+
+_SEVERAL_BY_OPTIONS = frozenset(
+    "GEORADIUS GEORADIUSBYMEMBER MIGRATE SORT SORT_RO XREAD XREADGROUP".split()
+)
+
+TAKE_SEVERAL_KEYS = _FIRST_AND_LAST_KEY.keys() | _NUMBER_OF_KEYS.keys() | _SEVERAL_BY_OPTIONS
+
+BY_HASH = frozenset({"EVALSHA", "EVALSHA_RO"})
+SCRIPTS_THAT_WRITE = frozenset({"EVAL", "EVALSHA"})
+SCRIPTS = SCRIPTS_THAT_WRITE | {"EVAL_RO", "EVALSHA_RO", "FCALL", "FCALL_RO"}
+
+ENDS_TRANSACTION = frozenset({"EXEC", "DISCARD", "RESET", "QUIT"})
+OF_TRANSACTIONS = ENDS_TRANSACTION | {"MULTI", "WATCH", "UNWATCH"}
+
+
+def names_of(words: Sequence[bytes]) -> tuple[str, str]:
+    """What a command goes by in these tables: its name, and its name with its subcommand."""
+    name = words[0].decode("utf-8", "replace").upper()
+    if len(words) < 2:
+        return name, name
+    return name, f"{name}|{words[1].decode('utf-8', 'replace').upper()}"
+
+
+def number_of_keys(words: Sequence[bytes], name: str) -> int:
+    """How many keys it names; 1 stands for any command that has one."""
+    if name in _NUMBER_OF_KEYS:
+        at = _NUMBER_OF_KEYS[name]
+        number = int(words[at]) if len(words) > at and words[at].isdigit() else 0
+        return number + name.endswith("STORE")
+    if name in _FIRST_AND_LAST_KEY:
+        first, last, step = _FIRST_AND_LAST_KEY[name]
+        return len(range(first, last + 1 if last > 0 else len(words) + 1 + last, step))
+    if name in _SEVERAL_BY_OPTIONS:
+        return 2
+    return 0 if name in KEYLESS or names_of(words)[1].endswith("|HELP") else 1
