@@ -215,7 +215,7 @@ async def half_a_deploy(simulation):
     await no_more_ticks(simulation)
 
 
-async def left_behind(simulation):
+async def forgotten(simulation):
     """What Redis keeps of a schedule that nobody has any more goes after more than a year."""
     root = simulation.queue.store.root
     one = worker(simulation, cron_jobs=[minutely(name="old")])

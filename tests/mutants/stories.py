@@ -39,6 +39,7 @@ from tests.mutants.on_leave import (
     caught_up,
     cron,
     deploy,
+    forgotten,
     half_a_deploy,
     leaving,
     left_behind,
