@@ -192,14 +192,14 @@ DEFECTS = {
         "P8",
         "late_tick",
         "cron",
-        "if last >= tick or",
+        "if last and last >= tick or",
         "if",
     ),
     "ticks are taken for handled": (
         "P8",
         "ticking",
         "cron",
-        "if last >= tick or",
+        "if last and last >= tick or",
         "if true or",
     ),
     "a tick is passed over though nothing is in its way": (
@@ -318,8 +318,8 @@ DEFECTS = {
         "P12",
         "killer",
         None,
-        "redis.call('DEL', SOLO)\n  if",
-        "if",
+        "redis.call('DEL', SOLO)\n  wake()",
+        "wake()",
     ),
     "a schedule's timetable has no end": (
         "P12",
