@@ -298,7 +298,6 @@ async def statistics(simulation):
     await web.run(asks)
 
 
-<<<<<<< HEAD
 async def never_began(simulation):
     """A worker is killed before its first claim; nothing is left of it when it counts as gone."""
     queue = simulation.queue
@@ -325,7 +324,8 @@ async def never_began(simulation):
     await asyncio.sleep(1)
     if calm(simulation):
         assert what_it_told() is None, f"a worker is gone, and it is left of it: {what_it_told()}"
-=======
+
+
 async def left_behind(simulation):
     """Workers are killed: one has a word for it on its way, one makes room. Of neither anything stays."""
     web, queue = simulation.process("web"), simulation.queue
@@ -359,4 +359,3 @@ async def left_behind(simulation):
     await asyncio.sleep(90 + simulation.choose("long", 9))
     worker(simulation)
     await asyncio.sleep(2)
->>>>>>> main

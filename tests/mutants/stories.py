@@ -92,15 +92,10 @@ STORIES = {
         resent, listening, caught_up, statistics,
         half_a_deploy, forgotten, between_runs, counters, bunch, set_aside, aborted_before,
         full_ears, memory_lost,
-<<<<<<< HEAD
         full_by_then, stops_with_it, stopping_hears, last_word, short_lease, lone, due_soon,
         in_line, room, maker_leaves, maker_dies, not_told, reborn, broken_alone,
         one_job, told_meanwhile, waiting, told_of, never_began, aborted_damaged,
-=======
-        full_by_then,
-        in_line, room, maker_goes, not_told, reborn, broken_alone,
         left_behind,
->>>>>>> main
         rolling, many,
     )
 }  # fmt: skip
