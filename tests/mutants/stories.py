@@ -23,6 +23,7 @@ from tests.mutants.at_the_edge import (
 from tests.mutants.at_work import errands, limits, many, order, results, retries
 from tests.mutants.by_clients import aborts, groups, listening, records, scheduled, unique
 from tests.mutants.damage import damaged
+from tests.mutants.in_order import back_in_front, falling, suspects_place
 from tests.mutants.in_trouble import (
     again,
     clock_steps,
@@ -62,7 +63,7 @@ STORIES = {
         unanswered_claim, handed_back, hooks, heard, lost_late, tokens, set_back, taken, missed,
         resent, listening, caught_up, statistics,
         half_a_deploy, forgotten, between_runs, counters, bunch, set_aside, aborted_before,
-        full_ears, memory_lost,
+        full_ears, memory_lost, falling, back_in_front, suspects_place,
         full_by_then,
         in_line, room, maker_goes, not_told, reborn, broken_alone,
         rolling, many,
