@@ -109,6 +109,7 @@ class SimulatedLoop(TurningLoop):
         task.context = context
         name = name or f"{getattr(coro, '__qualname__', 'task')}-{self._named}"
         task.__init__(coro, loop=self, name=name, context=context, **options)  # type: ignore[misc]
+        self._know(task)
         process = context.get(PROCESS)
         if process is not None:
             process.adopt(task)
