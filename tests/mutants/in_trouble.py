@@ -272,7 +272,7 @@ async def full_memory(simulation):
         await web.run(insist, (await web.run(seen, queue, "stopped")).abort, "no more")
     await last.stop()
     await web.run(ended, queue, "stopped", "tells", "fails", "due", *(f"n{n}" for n in range(5)))
-    refused = [str(strike) for strike in full.fired]
+    refused = [str(strike) for strike in full.fired if "cron" not in strike.where]
     simulation.faults.planned.remove(full)
     assert not refused, f"refused, with nothing new to store: {refused}"
 
