@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import traceback
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, Unpack
 
@@ -341,7 +341,7 @@ def _take_down(loop: SimulatedLoop) -> None:
     loop.take_steps_by(None)
     loop.fatal = None
     for _ in range(CANCEL_ROUNDS):
-        left = [task for task in _all_tasks(loop) if not task.done()]
+        left = loop.unfinished()
         if not left:
             break
         for task in left:
@@ -352,10 +352,6 @@ def _take_down(loop: SimulatedLoop) -> None:
             loop.run_until_complete(asyncio.wait(left, timeout=60))
     if loop._asyncgens:  # type: ignore[attr-defined]  # a run of its own for nothing, most often
         loop.run_until_complete(loop.shutdown_asyncgens())
-
-
-def _all_tasks(loop: SimulatedLoop) -> Iterator[asyncio.Task[Any]]:
-    yield from sorted(asyncio.all_tasks(loop), key=lambda task: task.number)  # type: ignore[attr-defined]
 
 
 def _identity(error: BaseException) -> tuple[object, ...]:

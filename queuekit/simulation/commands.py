@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import redis.asyncio
 from fakeredis import FakeServer
 from fakeredis import _msgs as msgs
+from fakeredis._command_args_parsing import Float
 from fakeredis._commands import COMMANDS_WITH_SUB, SUPPORTED_COMMANDS, Key, Signature
 from fakeredis._core import CommandItem
-from fakeredis._core._database import Database
+from fakeredis._core._database import Database, Item
 from fakeredis._helpers import SimpleError, decode_command_bytes
 from fakeredis._socket import AsyncFakeSocket
 from fakeredis._socket._resp import convert_to_resp2, valid_response_type
 from fakeredis.commands_mixins import scripting_mixin
-from fakeredis.model import Hash
+from fakeredis.model import ZSet, _acl
 from fakeredis.model._client_info import ClientInfo
 
 VERSION = (7, 4)
@@ -38,11 +39,27 @@ MAX_PLANS = 2_048
 _LUA_COLLECT_EVERY = 256
 "Scripts between two collections of Lua's garbage; fakeredis collects after each, which costs most of it."
 
+_ADDS_NOTHING = frozenset(
+    "hdel hexists hget hgetall hkeys hlen hmget hstrlen hvals zcard zcount zlexcount zpopmax zpopmin zrange "
+    "zrangebylex zrangebyscore zrank zrem zrevrange zrevrangebylex zrevrangebyscore zrevrank zscore".split()
+)
+"""Commands that never give an element to a key that has none. All of them are handed one and the same empty
+value then: most that a script calls meet nothing, and to make a sorted set takes longer than to look."""
+
 _COMMANDS_OF_SUBSCRIBERS = AsyncFakeSocket.ACCEPTED_COMMANDS_WHILE_PUBSUB
 "Under RESP2; RESP3 has no such limit."
 
 LEAVES = frozenset({bytes, int, type(None)})
 "Types of replies that are the same under each version of the protocol."
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a reply holds nothing but such, in lists or not: then it is sent as it is."""
+    kind = type(value)
+    return kind in LEAVES or (
+        kind is list and (LEAVES.issuperset(map(type, value)) or all(map(is_plain, value)))
+    )
+
 
 _NEW_GLOBALS = """
 function(expected)
@@ -73,6 +90,12 @@ class _Plan(NamedTuple):
     event: bytes
 
 
+@functools.cache
+def _empty(kind: type) -> Any:
+    """What a key that is not there holds, for commands that add nothing."""
+    return kind()
+
+
 @functools.lru_cache(MAX_PLANS)
 def _plan(signature: Signature, count: int) -> _Plan:
     """Raises SimpleError if it does not take so many arguments."""
@@ -87,6 +110,8 @@ def _plan(signature: Signature, count: int) -> _Plan:
             begins: Any = kind.type_
             if msgs.FLAG_DO_NOT_CREATE in flags or begins is bytes:
                 begins = None
+            elif begins is not None and signature.name in _ADDS_NOTHING:
+                begins = functools.partial(_empty, begins)
             keys.append((at, kind.type_, begins))
             if kind.missing_return is not Key.UNSPECIFIED:
                 reads.append((at, None, kind.missing_return))
@@ -130,11 +155,19 @@ class PlainDatabase(Database):
     def __contains__(self, key: object) -> bool:
         return self.get(key) is not None  # type: ignore[arg-type]
 
-    def setdefault(self, key: bytes, default: Any = None) -> Any:
-        item = self.get(key)
-        if item is None:
-            self[key] = item = default
-        return item
+    def written_back(self, item: CommandItem, *, drops_empty: bool) -> None:
+        """Hold what a command has made of a key; `CommandItem.writeback`, for one that was changed."""
+        key, value = item.key, item.value
+        self.notify_watch(key)
+        held = self.get(key)
+        if value is None or (drops_empty and not value and type(value) is not bytes):
+            if held is not None:
+                del self[key]
+            return
+        if held is None:
+            self[key] = held = Item(None)
+        held.value, held.expireat = value, item.expireat
+        self.schedule_expiry(key, item.expireat)
 
 
 class Lua:
@@ -166,16 +199,23 @@ class Lua:
             runtime.execute("collectgarbage()")
 
 
+# Each server makes a user who may do everything, and reads all commands of fakeredis's for that.
+_acl.get_commands_by_category = functools.cache(_acl.get_commands_by_category)  # type: ignore[attr-defined]
+
 _UNUSED = ("_event_loop", "_loop_thread_ident", "_parser", "_response_available", "responses")
 "Of each connection of fakeredis's: how it reads and answers, which is done otherwise here."
 
 
 @functools.cache
-def _beginning() -> dict[str, Any]:
-    """What fakeredis gives to every connection. Called on a running loop, as fakeredis wants it."""
-    server = FakeServer(version=VERSION)
-    socket = AsyncFakeSocket(server, 0, None, client_class=redis.asyncio.Redis)
-    return {name: value for name, value in vars(socket).items() if name not in _UNUSED}
+def _beginning() -> tuple[dict[str, Any], dict[str, Any]]:
+    """What fakeredis gives to every connection: values, and what each needs a copy of.
+
+    Called on a running loop, as fakeredis wants it.
+    """
+    socket = AsyncFakeSocket(FakeServer(version=VERSION), 0, None, client_class=redis.asyncio.Redis)
+    given = {name: value for name, value in vars(socket).items() if name not in _UNUSED}
+    own = {name: value for name, value in given.items() if type(value) in (set, dict, list)}
+    return given, own
 
 
 class CommandRunner(AsyncFakeSocket):
@@ -188,8 +228,10 @@ class CommandRunner(AsyncFakeSocket):
     lua: Lua
 
     def __init__(self, server: FakeServer, info: dict[str, Any]) -> None:
-        for name, value in _beginning().items():
-            self.__dict__[name] = value.copy() if type(value) in (set, dict, list) else value
+        given, own = _beginning()
+        self.__dict__.update(given)
+        for name, value in own.items():
+            self.__dict__[name] = value.copy()
         self._server = server
         self._db = server.dbs[0]
         self._client_info = ClientInfo(**info, id=server.get_next_client_id())
@@ -204,24 +246,10 @@ class CommandRunner(AsyncFakeSocket):
     def _run_command(self, func: Any, sig: Any, args: list[Any], from_script: bool) -> Any:
         if self._pubsub:
             return self._run_for_subscriber(func, sig, args, from_script)
-        items: list[CommandItem] = []
-        self._subkey_events = []
         try:
-            plan = _plan(sig, len(args))
+            return self._planned(_plan(sig, len(args)), func, args, from_script)
         except SimpleError as error:
             return error
-        try:
-            result = self._planned(plan, func, args, items, from_script)
-        except SimpleError as error:
-            result = error
-        for item in items:
-            item.writeback(remove_empty_val=plan.drops_empty)
-            if isinstance(item.value, Hash):
-                item.value.take_expired_fields()
-        server = self._server
-        if items and (server.subscribers or server.psubscribers):
-            self._keyspace_notifications(items, plan.event)
-        return result
 
     def _run_for_subscriber(self, func: Any, sig: Any, args: list[Any], from_script: bool) -> Any:
         limited = self._client_info.protocol_version == 2
@@ -233,42 +261,60 @@ class CommandRunner(AsyncFakeSocket):
         finally:
             self._pubsub = subscriptions
 
-    def _planned(
-        self, plan: _Plan, func: Any, args: list[Any], items: list[CommandItem], from_script: bool
-    ) -> Any:
-        values, database = list(args), self._db
-        missing = None
+    def _planned(self, plan: _Plan, func: Any, values: list[Any], from_script: bool) -> Any:
+        """Run a command whose arguments are these, which become what it takes. Raises SimpleError."""
+        if from_script and not plan.in_scripts:
+            raise SimpleError(msgs.COMMAND_IN_SCRIPT_MSG)
+        database: Any = self._db
         for at, decode, if_missing in plan.reads:
             if decode is not None:
                 values[at] = decode(values[at])
             elif values[at] not in database:
-                missing = (if_missing,)
-                break
-        if missing is None:
-            for at, kind, begins in plan.keys:
-                key = values[at]
-                item = database.get(key)
-                if item is None:
-                    value = begins() if begins is not None else None
-                    values[at] = CommandItem(key, database, None, default=value)
-                elif kind is not None and type(item.value) is not kind:
-                    raise SimpleError(msgs.WRONGTYPE_MSG)
-                else:
-                    values[at] = CommandItem(key, database, item)
-                items.append(values[at])
-        if from_script and not plan.in_scripts:
-            items.clear()
-            raise SimpleError(msgs.COMMAND_IN_SCRIPT_MSG)
-        if missing is not None:
-            return missing[0]
-        result = func(*values)
-        if type(result) in LEAVES or not plan.converts:
+                return if_missing
+        items = []
+        for at, kind, begins in plan.keys:
+            item = database.get(values[at])
+            if item is not None and kind is not None and type(item.value) is not kind:
+                raise SimpleError(msgs.WRONGTYPE_MSG)
+            value = begins() if item is None and begins is not None else None
+            values[at] = CommandItem(values[at], database, item, default=value)
+            items.append(values[at])
+        try:
+            result = func(*values)
+        finally:  # what it did before it found a mistake stands
+            for item in items:
+                if item._modified:
+                    database.written_back(item, drops_empty=plan.drops_empty)
+            if items and (self._server.subscribers or self._server.psubscribers):
+                self._keyspace_notifications(items, plan.event)
+        if not plan.converts or is_plain(result):
             return result
         protocol = self._resp_version
         if protocol == 2:
             result = convert_to_resp2(result)
         assert valid_response_type(result, protocol), f"invalid reply of {plan.event!r}: {result!r}"
         return result
+
+    def add_subkey_event(self, event: bytes, key: bytes, subkeys: Sequence[bytes]) -> None:
+        """Of notifications that servers send from 8.8 on."""
+
+    def zadd(self, key: CommandItem, *args: bytes) -> int | float | None:
+        """fakeredis's own looks for options, of which one member with its score has none."""
+        if len(args) != 2:
+            done: int | float | None = super().zadd(key, *args)
+            return done
+        score, member = 0.0 + Float.decode(args[0]), args[1]
+        members: ZSet = key.value
+        before = len(members)
+        if members.add(member, score):
+            key.updated()
+        return len(members) - before
+
+    def hmget(self, key: CommandItem, *fields: bytes) -> list[bytes | None]:
+        """fakeredis's own asks for each field whether some have expired."""
+        held = key.value
+        held._expire_keys()
+        return list(map(held._values.get, fields))
 
     # -- scripts
 
@@ -334,8 +380,11 @@ class CommandRunner(AsyncFakeSocket):
             arg if type(arg) is bytes else scripting_mixin._convert_redis_arg(arg) for arg in args
         ]
         result = self._run_command(function, signature, words, True)
-        if type(result) is bytes or type(result) is int:
+        kind = type(result)
+        if kind is bytes or kind is int:
             return result
+        if kind is list and LEAVES.issuperset(map(type, result)):
+            return lua_runtime.table_from([False if each is None else each for each in result])
         return self._convert_redis_result(lua_runtime, result)
 
     def _lua_redis_pcall(

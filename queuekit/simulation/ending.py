@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from queuekit.simulation.errors import ServersDisagree
 from queuekit.simulation.trace import Trace
@@ -47,9 +47,9 @@ def _take_leave(loop: SimulatedLoop) -> None:
     dead = [process for process in loop.processes if not process.alive]
     for process in dead:
         process.unwind()
-    unwound = {task for process in dead for task in process.tasks()}
+    unwound = {task for process in dead for task in process.tasks}
     for _ in range(CANCEL_ROUNDS):
-        tasks = [task for task in asyncio.all_tasks(loop) - unwound if not task.done()]
+        tasks = [task for task in loop.unfinished() if task not in unwound]
         if not tasks:
             break
         for task in sorted(tasks, key=lambda task: task.get_name()):
@@ -70,8 +70,7 @@ def drop_all(loop: SimulatedLoop) -> None:
     if loop.network is not None:  # nothing that the test's own tasks clean up reaches it
         loop.network.close()
         loop.network = None
-    left: list[asyncio.Task[Any]] = sorted(asyncio.all_tasks(loop), key=hash)
     with unheard(loop):
-        for task in left:
+        for task in loop.unfinished():
             take_down_task(task, loop.context_of(task))
     loop.forget_all()

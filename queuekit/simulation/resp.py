@@ -60,34 +60,36 @@ class Splitter:
     def _command(self) -> list[bytes]:
         """An array of strings. Apart from `_value`, since every command of a simulation comes here."""
         buffer = self._buffer
-        count, at = self._length(0x2A, 0)  # "*"
-        if count < 1:
+        end = buffer.find(b"\r\n")
+        left, at = self._number(0x2A, 0, end), end + 2  # "*"
+        if left < 1:
             raise NotRedisError(bytes(buffer[:40]))
         words = []
-        for _ in range(count):
-            size, at = self._length(0x24, at)  # "$"
-            end = at + size
+        while left:
+            end = buffer.find(b"\r\n", at)
+            start = end + 2
+            end = start + self._number(0x24, at, end)  # "$"
             if len(buffer) < end + 2:
                 raise _Incomplete
-            words.append(bytes(buffer[at:end]))
+            words.append(bytes(buffer[start:end]))
             at = end + 2
+            left -= 1
         self._at = at
         return words
 
-    def _length(self, kind: int, at: int) -> tuple[int, int]:
-        """The number in the line that begins there, and where the next one begins."""
+    def _number(self, kind: int, at: int, end: int) -> int:
+        """That of the line between these places."""
         buffer = self._buffer
-        if len(buffer) <= at:
-            raise _Incomplete
-        if buffer[at] != kind:
-            raise NotRedisError(bytes(buffer[at : at + 40]))
-        end = buffer.find(b"\r\n", at)
-        if end < 0:
-            raise _Incomplete
         try:
-            return int(buffer[at + 1 : end]), end + 2
+            if buffer[at] == kind and end > 0:
+                return int(buffer[at + 1 : end])
+        except IndexError:
+            raise _Incomplete from None
         except ValueError as error:
             raise NotRedisError(bytes(buffer[:40])) from error
+        if buffer[at] == kind:
+            raise _Incomplete
+        raise NotRedisError(bytes(buffer[at : at + 40]))
 
     def replies(self, data: bytes) -> list[Any]:
         """The replies that are complete with this data."""

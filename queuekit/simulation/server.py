@@ -47,7 +47,7 @@ from fakeredis._core._database import Database
 from fakeredis._helpers import NoResponse, SimpleError, SimpleString, casematch
 from fakeredis.model import XStream, ZSet
 
-from queuekit.simulation.commands import LEAVES, OURS, VERSION, CommandRunner, Lua, PlainDatabase
+from queuekit.simulation.commands import OURS, VERSION, CommandRunner, Lua, PlainDatabase, is_plain
 from queuekit.simulation.resp import Error, Splitter, encode_error, in_order
 from queuekit.simulation.wire import HANDSHAKES, Wire
 
@@ -238,7 +238,7 @@ class Connection(CommandRunner):
         if isinstance(result, SimpleString):
             self._answer = _Status(result.value)
         else:
-            self._answer = super()._decode_result(result)
+            self._answer = result if is_plain(result) else super()._decode_result(result)
         return self._answer
 
     def put_response(self, msg: Any) -> None:
@@ -246,7 +246,7 @@ class Connection(CommandRunner):
         data = _encoded(msg, protocol)
         if protocol == 3 and isinstance(msg, list) and msg is not self._answer:
             data = b">" + data[1:]
-        data, value = in_order(self._name, (data, _plain(msg, data)))
+        data, value = in_order(self._name, (data, _meaning(msg, data)))
         self._outbox.append((data, value, self._traced))
 
     def flush(self) -> None:
@@ -403,25 +403,23 @@ class _Status(bytes):
 
 def _encoded(value: Any, protocol: int) -> bytes:
     """A reply as a real server writes it: fakeredis writes all strings in one way, at the top or below."""
-    if type(value) is list and any(type(each) in (_Status, list) for each in value):
-        return b"*%d\r\n%b" % (len(value), b"".join(_encoded(each, protocol) for each in value))
+    kind = type(value)
+    if kind is bytes:
+        return b"$%d\r\n%b\r\n" % (len(value), value)
+    if kind is list:
+        return b"*%d\r\n%b" % (len(value), b"".join([_encoded(each, protocol) for each in value]))
     if isinstance(value, SimpleError):
         return encode_error(value.value)
-    return encode_reply(value, protocol, nested=type(value) is not _Status)
+    return encode_reply(value, protocol, nested=kind is not _Status)
 
 
-def _plain(value: Any, data: bytes) -> Any:
+def _meaning(value: Any, data: bytes) -> Any:
     """What a reply means to whoever reads its bytes, as the trace of a real server shows it."""
     if isinstance(value, SimpleError):
         return Error(" ".join(value.value.splitlines()))
-    if type(value) is _Status or _is_read_as_it_is(value):
+    if type(value) is _Status or is_plain(value):
         return value
     return Splitter().replies(data)[0]
-
-
-def _is_read_as_it_is(value: Any) -> bool:
-    kind = type(value)
-    return kind in LEAVES or (kind is list and all(map(_is_read_as_it_is, value)))
 
 
 def _move(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from contextvars import Context
@@ -62,6 +63,9 @@ class TurningLoop(ObservedLoop):
         self.pool: Pool | None = None
         "What is ready, if steps are not taken first in first out."
         self._timers = Timers()
+        self._tasks: list[weakref.ref[asyncio.Task[Any]]] = []
+        "Those that were made here, oldest first, but for some that have ended."
+        self._prune_at = 64
         self._settling: list[tuple[int, int, asyncio.Future[None]]] = []
         self._born = 0
         self.steps_taken = 0
@@ -151,6 +155,23 @@ class TurningLoop(ObservedLoop):
         future = self.create_future()
         heapq.heappush(self._settling, (target, self._born, future))
         await future
+
+    # -- tasks
+
+    def _know(self, task: asyncio.Task[Any]) -> None:
+        """A task was made here."""
+        if len(self._tasks) >= self._prune_at:
+            self._tasks = [weakref.ref(known) for known in self.unfinished()]
+            self._prune_at = 2 * len(self._tasks) + 64
+        self._tasks.append(weakref.ref(task))
+
+    def unfinished(self) -> list[asyncio.Task[Any]]:
+        """The tasks that have not ended, oldest first.
+
+        `asyncio.all_tasks` would look through those of all loops that there were: of a world that is over
+        they stay until a collector comes by.
+        """
+        return [task for known in self._tasks if (task := known()) is not None and not task.done()]
 
     # -- one turn
 

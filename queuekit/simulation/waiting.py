@@ -44,10 +44,7 @@ def chain(task: asyncio.Task[Any]) -> str:
 
 def tasks(loop: TurningLoop) -> str:
     """All unfinished tasks of a loop, a line each."""
-    waiting = sorted(
-        (task for task in asyncio.all_tasks(loop) if not task.done()),
-        key=lambda task: task.get_name(),
-    )
+    waiting = sorted(loop.unfinished(), key=lambda task: task.get_name())
     lines = [f"    {task.get_name()}: {chain(task)}" for task in waiting[:SHOWN_TASKS]]
     if len(waiting) > SHOWN_TASKS:
         lines.append(f"    ... and {len(waiting) - SHOWN_TASKS} more")

@@ -171,14 +171,16 @@ def _try_out(connection: type[Any], options: dict[str, Any]) -> None:
 
 try:
     from redis.driver_info import DriverInfo
+    from redis.event import EventDispatcher
 except ImportError:  # before redis-py 7
     _DRIVER: dict[str, Any] = {}
     NAMELESS: dict[str, Any] = {"lib_name": None, "lib_version": None}
     "Options of a connection that does not tell the server what client it is."
 else:
     NAMELESS = {"driver_info": None}
-    # Left to itself, each connection reads redis-py's metadata anew, which costs more than all else of it.
-    _DRIVER = {"driver_info": DriverInfo()}
+    # Left to itself, each connection reads redis-py's metadata anew, which costs more than all else of it,
+    # and makes a dispatcher of events of which it has none.
+    _DRIVER = {"driver_info": DriverInfo(), "event_dispatcher": EventDispatcher()}
 
 
 class _Never(Retry):

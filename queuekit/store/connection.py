@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Collection, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -38,49 +39,64 @@ class Line:
         """`answer_s` is how long an answer may take; None: whoever asks has a deadline of his own."""
         self._address = address
         # Of redis-py's own time-outs each makes a task, on Python 3.11, or a timer at least: one for sending,
-        # one for each read. There is one here for all of an exchange.
-        self._options = {**address.options, "socket_timeout": None}
+        # one for each read, one for connecting and one for its end. There is one here for all of an exchange,
+        # and one until a connection is there.
+        never = {"socket_timeout": None, "socket_connect_timeout": None}
+        self._options = {**address.options, **never}
         self._answer_s = answer_s
         self.route = route
         self.shown = address.shown
         self.limit_s = address.limit_s
+        self._connect_s = address.options["socket_connect_timeout"] or self.limit_s
         self._node: Node | None = None
         self._idle: list[Any] = []
         self._taken: dict[Any, Node | None] = {}
 
-    async def exchange(self, commands: Sequence[Command], progress: Progress) -> list[Any]:
+    async def exchange(
+        self, commands: Sequence[Command], progress: Progress, until: float = math.inf
+    ) -> list[Any]:
         """Send commands on one connection and read all replies; a refusal is an item of the list.
+
+        Args:
+            commands: what to send.
+            progress: is told how far they came.
+            until: the moment of the loop's clock at which whoever asks gives up.
+
+        Raises:
+            TimeoutError: an answer took too long.
 
         Whatever ends it early, a cancellation too, closes the connection: a reply that is still to
         come would be taken for that of the next command.
         """
-        connection = await self.take()
+        connection = await self.take(until)
         whole = False
         try:
             progress.sent = True
-            async with asyncio.timeout(self._answer_s) as limit:
+            async with asyncio.timeout_at(self._next_answer(until)) as limit:
                 await connection.send_packed_command(connection.pack_commands(commands))
                 replies = [await _reply(connection)]
-                for _ in commands[1:]:
-                    self._renew(limit)
+                for _ in commands[1:]:  # something came: the next may take its time, too
+                    limit.reschedule(self._next_answer(until))
                     replies.append(await _reply(connection))
             whole, progress.sent = True, False
             return replies
         finally:
             await self.give_back(connection, reusable=whole)
 
-    def _renew(self, limit: asyncio.Timeout) -> None:
-        """Something came: the next may take its time, too."""
-        if self._answer_s is not None:
-            limit.reschedule(asyncio.get_running_loop().time() + self._answer_s)
+    def _next_answer(self, until: float) -> float | None:
+        """When it must have come."""
+        if self._answer_s is None:
+            return None
+        return min(asyncio.get_running_loop().time() + self._answer_s, until)
 
-    async def take(self) -> Any:
-        """A connection that is ready, within the socket's time-out."""
+    async def take(self, until: float = math.inf) -> Any:
+        """A connection that is ready, within the socket's time-out and until that moment."""
         if self._idle and not self.route.finds and _is_open(self._idle[-1]):  # nothing to wait for
             connection = self._idle.pop()
             self._taken[connection] = self._node
             return connection
-        async with asyncio.timeout(self.limit_s):
+        now = asyncio.get_running_loop().time
+        async with asyncio.timeout_at(min(now() + self.limit_s, until)) as limit:
             node = await self.route.node()
             if node != self._node:
                 await self.drop_idle()
@@ -91,6 +107,8 @@ class Line:
                     self._taken[connection] = node
                     return connection
                 await connection.disconnect(nowait=True)
+            if self._connect_s < self.limit_s:
+                limit.reschedule(min(now() + self._connect_s, until))
             return await self._connect(node)
 
     async def _connect(self, node: Node | None) -> Any:
@@ -128,7 +146,8 @@ class Line:
         """Close all, those in use too."""
         for connection in self._let_go():
             with contextlib.suppress(RedisError, OSError):
-                await connection.disconnect()
+                async with asyncio.timeout(self.limit_s):
+                    await connection.disconnect()
 
     async def drop(self) -> None:
         """Close all without a word, as at the death of their process."""
@@ -197,7 +216,21 @@ class LoopClients:
         self.waiting = Line(address, self.route, answer_s=None)
         self.hints = Hints(self.waiting)
         most = min(MAX_CONCURRENT_COMMANDS, address.max_connections or MAX_CONCURRENT_COMMANDS)
-        self.turn = asyncio.Semaphore(most)
+        self._turn = asyncio.Semaphore(most)
+
+    async def exchange(
+        self, commands: Sequence[Command], progress: Progress, until: float
+    ) -> list[Any]:
+        """Wait for a turn, and send commands: see `Line.exchange`."""
+        if self._turn.locked():
+            async with asyncio.timeout_at(until):
+                await self._turn.acquire()
+        else:
+            await self._turn.acquire()  # at once: a timer would be made in vain
+        try:
+            return await self.commands.exchange(commands, progress, until)
+        finally:
+            self._turn.release()
 
     async def close(self) -> None:
         await self.hints.close()

@@ -117,7 +117,7 @@ class Server:
         """
         line = self._connections.current().waiting
         progress = Progress()
-        trial = _Trial(self._connections, progress)
+        trial = _Trial(self._connections, progress, seconds + self._limit_s)
         try:
             async with asyncio.timeout(seconds + self._limit_s):
                 [answer] = _checked(await line.exchange([command], progress))
@@ -132,20 +132,15 @@ class Server:
         """Their answers; tried again by the rules of this module."""
         clients = self._connections.current()
         progress = Progress()
-        trial = _Trial(self._connections, progress)
         limit_s = CALL_LIMIT * self._limit_s
-        try:
-            async with asyncio.timeout(limit_s):
-                while True:
-                    try:
-                        async with clients.turn:
-                            return _checked(await clients.commands.exchange(commands(), progress))
-                    except NoScriptError as error:
-                        await self._load(script, trial, error)
-                    except REDIS_ERRORS as error:
-                        await trial.again_or_raise(error)
-        except TimeoutError as error:
-            raise trial.verdict(TimeoutError(f"no answer within {limit_s:g} s")) from error
+        trial = _Trial(self._connections, progress, limit_s)
+        while True:
+            try:
+                return _checked(await clients.exchange(commands(), progress, trial.until))
+            except NoScriptError as error:
+                await self._load(script, trial, error)
+            except REDIS_ERRORS as error:
+                await trial.again_or_raise(error)
 
     async def _load(
         self, script: scripts.Script | None, trial: _Trial, error: NoScriptError
@@ -153,11 +148,9 @@ class Server:
         trial.loads += 1
         if script is None or trial.loads > LOADS:
             raise trial.verdict(error) from error
-        clients = self._connections.current()
+        load = ("SCRIPT", "LOAD", script.text)
         try:
-            async with clients.turn:
-                load = ("SCRIPT", "LOAD", script.text)
-                _checked(await clients.commands.exchange([load], Progress()))
+            _checked(await self._connections.current().exchange([load], Progress(), trial.until))
         except REDIS_ERRORS as failed:
             await trial.again_or_raise(failed)
 
@@ -175,14 +168,17 @@ class Server:
 class _Trial:
     """One call's tries: how many, how long, and what is known of the command."""
 
-    def __init__(self, connections: Connections, progress: Progress) -> None:
+    def __init__(self, connections: Connections, progress: Progress, limit_s: float) -> None:
         self._connections = connections
+        self._limit_s = limit_s
+        self.until = asyncio.get_running_loop().time() + limit_s
+        "The moment of the loop's clock at which the call gives up, whatever it is at."
         self._progress = progress
         self._unsure = False
         "Whether an earlier try was sent and not answered."
         self._lost = 0
         self._redirections = 0
-        self._deadline = environment().monotonic() + PATIENCE_S
+        self._patient_until = self.until - limit_s + min(PATIENCE_S, limit_s)
         self._pauses = Backoff(LONGEST_PAUSE_S)
         self.loads = 0
 
@@ -190,10 +186,13 @@ class _Trial:
         """Return when the command is to be sent again, after a pause where one is due; else raise."""
         code = code_of(error)
         await self.learn_from(error, code)
+        now = asyncio.get_running_loop().time()
         if code is None:
             self._unsure = self._unsure or self._progress.sent
             self._progress.sent = False
             self._lost += 1
+            if now >= self.until:
+                self._give_up(TimeoutError(f"no answer within {self._limit_s:g} s"))
             if self._lost >= LOST_TRIES:
                 self._give_up(error)
             return
@@ -205,7 +204,7 @@ class _Trial:
             if self._redirections <= REDIRECTIONS:
                 return
         pause = self._pauses.next_s()
-        if environment().monotonic() + pause > self._deadline:
+        if now + pause > self._patient_until:
             self._give_up(error)
         await asyncio.sleep(pause)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from queuekit.errors import JobNotFoundError
+from queuekit.errors import JobNotFoundError, JobStateError
 from queuekit.exploration.audit import violations
 from queuekit.job import TERMINAL_STATUSES, Status
 from queuekit.simulation.contents import snapshot_of
@@ -125,3 +125,30 @@ def _audit(simulation, queue):
     snapshot = snapshot_of(simulation.loop.network.contents(root), root)
     broken = violations(snapshot, damaged=DAMAGED)
     assert not broken, broken[0]
+
+
+async def aborted_damaged(simulation):
+    """A job whose state is overwritten is aborted while it waits: it is set aside, and its end is kept."""
+    web, queue = simulation.process("web"), simulation.queue
+    record = f"{queue.store.root}:job:state"
+
+    async def asks():
+        for key in ("state", "sound"):
+            await insist(queue.enqueue, "ok", key=key, scheduled=timedelta(seconds=5))
+        await insist(queue.store._command, "SET", record, "foreign")
+        job = await insist(queue.job, "state")
+        try:
+            await insist(job.abort, "no more")
+        except JobStateError:
+            assert simulation.faults.struck, "a job that waits cannot be aborted"
+
+    await web.run(asks)
+    worker(simulation)
+    await web.run(ended, queue, "sound")
+    if simulation.faults.struck:
+        return
+    job = await web.run(insist, queue.job, "state")
+    assert job is not None, "it was aborted, and is not there"
+    assert (job.status, job.error) == (Status.ABORTED, "no more"), job
+    assert [each.key for each in await web.run(insist, queue.quarantined)] == ["state"]
+    _audit(simulation, queue)

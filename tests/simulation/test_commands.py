@@ -25,6 +25,8 @@ class PlainConnection(Connection):
     _lua_redis_call = AsyncFakeSocket._lua_redis_call
     eval = AsyncFakeSocket.eval
     evalsha = AsyncFakeSocket.evalsha
+    hmget = AsyncFakeSocket.hmget
+    zadd = AsyncFakeSocket.zadd
 
 
 class Heard:
@@ -63,6 +65,15 @@ EVAL return~made 0 | EVAL made~=~nil 0 | EVAL return~KEYS[1]..ARGV[1] 1 k v | EV
 EVAL return~redis.call('ZADD','z',1.5,'m')~..type(redis.call('ZSCORE','z','m')) 0 | EVAL return~1 -1
 EVAL return~{ok='fine'} 0 | EVAL return~{err='BAD~it~is'} 0 | EVAL return~redis.call('SET','q',{}) 0
 EVAL return~redis.call('ZRANGE','z',0,-1,'WITHSCORES') 0 | EVAL return~redis.call('CONFIG','GET','x') 0
+ZADD n inf m | ZADD n nan m | ZADD n 1 m | ZADD n 1 m | ZADD n 2 m | ZSCORE n m | ZADD n NX 3 m | ZADD n 1
+ZADD n 3 m XX | ZADD n 1e400 m | ZADD a 1 m | ZADD n 4 m 5 n | ZRANGE n 0 -1 WITHSCORES | HMGET a f | HMGET h
+HDEL none f | HEXISTS none f | HGET none f | HGETALL none | HKEYS none | HLEN none | HMGET none f g
+HSTRLEN none f | HVALS none | ZCOUNT none 0 1 | ZLEXCOUNT none - + | ZPOPMAX none 2 | ZPOPMIN none 2
+ZRANGE none 0 1 | ZRANGEBYLEX none - + | ZRANGEBYSCORE none 0 1 | ZRANK none m | ZREM none m
+ZREVRANGE none 0 1
+ZREVRANGEBYLEX none + - | ZREVRANGEBYSCORE none 1 0 | ZREVRANK none m | ZSCORE none m | EXISTS none
+HSET f1 f v | HGETALL f2 | ZADD z1 1 m | ZRANGE z2 0 -1 | ZINCRBY z3 1 m | ZCARD z4
+HINCRBY f3 f 1 | HLEN f4
 MULTI | SET t 1 | GET t | HGET t f | EXEC | MULTI | NONSENSE | EXEC | WATCH t | SET t 2 | MULTI | GET t
 EXEC
 """
