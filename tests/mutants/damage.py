@@ -26,7 +26,7 @@ DAMAGED = [
 ]
 "Jobs whose records are damaged; the others must not feel it."
 
-SOUND = ["a", "b", "late", "f1", "f2", "z"]
+SOUND = ["a", "b", "late", "f1", "f2", "f3", "z"]
 
 
 async def damaged(simulation):
@@ -47,8 +47,10 @@ async def damaged(simulation):
         await insist(enqueue, "ok", key="later", scheduled=timedelta(seconds=2))
         await insist(enqueue, "ok", key="late", scheduled=timedelta(seconds=2))
         await insist(enqueue, "ok", key="leader", group_key="g", priority=2)
-        for key in ("f1", "f2"):
+        for key in ("f1", "f2", "f3"):
             await insist(enqueue, "slow", key=key, group_key="g", seconds=0.1, priority=3)
+        await redis("DEL", f"{root}:job:f3", f"{root}:call:f3")  # its entry in the group is left
+        await insist(enqueue, "ok", key="f3", priority=5)
         await insist(enqueue, "ok", key="b", priority=4)
         for key in ("state", "later", "leader", "held"):
             await redis("DEL", f"{root}:job:{key}")

@@ -42,6 +42,7 @@ from tests.mutants.by_clients import (
     waiting,
 )
 from tests.mutants.damage import aborted_damaged, damaged
+from tests.mutants.in_order import back_in_front, falling, suspects_place
 from tests.mutants.in_trouble import (
     again,
     clock_steps,
@@ -92,7 +93,7 @@ STORIES = {
         unanswered_claim, handed_back, hooks, heard, lost_late, tokens, set_back, taken, missed,
         resent, listening, caught_up, statistics,
         half_a_deploy, forgotten, between_runs, counters, bunch, set_aside, aborted_before,
-        full_ears, memory_lost,
+        full_ears, memory_lost, falling, back_in_front, suspects_place,
         full_by_then, stops_with_it, stopping_hears, last_word, short_lease, lone, due_soon,
         in_line, room, maker_leaves, maker_dies, not_told, reborn, broken_alone,
         one_job, told_meanwhile, waiting, told_of, never_began, aborted_damaged,
