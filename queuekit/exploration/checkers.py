@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from queuekit.exploration import labels, runs, state
+from queuekit.exploration import labels, leaks, runs, state
 from queuekit.exploration.ledger import Broken, Ledger, Life, Run
 from queuekit.exploration.moves import HANDLERS, Handler, cron
 from queuekit.exploration.punctual import Punctuality, is_fit
@@ -100,6 +100,8 @@ class Watch(Tap):
                 continue
             snapshot = snapshot_of(network.contents(ledger.root, ledger.database), ledger.root)
             state.compare(ledger, snapshot)
+            leaks.check(ledger, snapshot)
+            leaks.check_tidied(ledger, snapshot, self._punctuality.tidied_until_ms(ledger))
 
     def ledgers(self) -> list[Ledger]:
         """Of each queue that there was, what it must hold."""
@@ -206,8 +208,7 @@ class Watch(Tap):
             fit = process is None or is_fit(process)
             self._ticking.begin(ledger, words[0], fit=fit)
         elif script == "register":
-            ledger.forget_the_silent()
-            ledger.alive_until_ms[words[0]] = ledger.now_ms + int(words[1])
+            ledger.register(words[0], int(words[1]))
             ledger.present[words[0]] = process
             if words[1] == "0":
                 self._ticking.end(ledger, words[0])

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from queuekit.exploration.order import Order
+from queuekit.exploration.presence import Presence
 
 if TYPE_CHECKING:
     from queuekit.simulation.contents import Snapshot
@@ -220,8 +221,8 @@ class Ledger:
         self.workers: dict[str, Process | None] = {}
         self.anew = False
         "Whether the server has lost data: attempts are counted by it from what it held, again."
-        self.alive_until_ms: dict[str, int] = {}
-        "When each counts as gone, unless it is heard of before."
+        self.there, self.makes_room = Presence(), ("", 0)
+        "Workers that are entered; and the one that makes room for a job that must run alone, and until when."
         self.present: dict[str, Process | None] = {}
         "Workers that have told that they are there, and not that they leave."
         self.ticks: dict[tuple[str, int], str] = {}
@@ -274,11 +275,17 @@ class Ledger:
         if not self.tampered:
             self._report(Broken(promise, what, self.now_ms, key, self.name))
 
-    def forget_the_silent(self) -> None:
-        """A worker registers: last claims of those that were silent for too long are forgotten."""
-        for worker, until_ms in self.alive_until_ms.items():
-            if until_ms <= self.now_ms:
-                self.claims.pop(worker, None)
+    def register(self, worker: str, alive_ms: int) -> None:
+        """A worker tells that it is there for so long; then all of the silent is forgotten. 0: it leaves."""
+        gone = self.there.forget_the_silent(self.now_ms) if alive_ms else [worker]
+        for each in gone:
+            self.claims.pop(each, None)
+        if self.makes_room[0] in gone:
+            self.makes_room = ("", 0)
+        if alive_ms:
+            self.there.spoke(worker, self.now_ms + alive_ms)
+        else:
+            self.there.left(worker)
 
     # -- how jobs move
 
@@ -389,6 +396,7 @@ class Ledger:
         self.handled_ms = {}
         for worker, claim in snapshot.fields("claims").items():
             self.claims[worker] = claim.partition("\n")[0]
+        self.there, self.makes_room = Presence(snapshot.scores("workers")), ("", 0)
         leases, finished = snapshot.scores("lease"), snapshot.scores("finished")
         for key in sorted({*snapshot.calls, *snapshot.jobs}):
             call, state = snapshot.calls.get(key, b""), snapshot.jobs.get(key, {})

@@ -45,6 +45,10 @@ STEPS_PER_RUN = 200_000
 """More than this in one run are a livelock, too: what asks again and again with a little wait between would
 keep a run busy for its whole hour. Our own stories, with some fifty jobs, take up to 5,000."""
 
+THOROUGH_EACH = 8
+"""Every so manieth seed, and each run without misfortune, is looked at in each of its instants. That costs
+it a tenth to a quarter, and shows what has passed again by the end."""
+
 UNHEALED_S = 300.0
 "Virtual seconds for which misfortune goes on after the story has been told, if jobs are left then."
 
@@ -80,6 +84,8 @@ class Terms:
     check: bool = True
     flush: bool = False
     steps: int = STEPS_PER_RUN
+    name: str = ""
+    "By which its failures are known, beside the story."
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,11 @@ class Plan:
     expected_choices: int = EXPECTED_CHOICES
     "Between which PCT spreads its changes; for a tape it means nothing."
 
+    @property
+    def thorough(self) -> bool:
+        """Whether what the server holds is looked at in each instant, and not only in the end."""
+        return not self.profile or self.seed % THOROUGH_EACH == 0
+
 
 @dataclass(frozen=True)
 class Breach:
@@ -103,7 +114,7 @@ class Breach:
 
     promise: str
     """P1, ..., `invariant:<name>`, `effect:<name>`, `story:<exception>:<file>:<line>`, `worker:<exception>`,
-    `deadlock`, `livelock` or `time limit`."""
+`task:<exception>`,     `deadlock`, `livelock` or `time limit`."""
     what: str
     at_s: float = 0.0
     "Virtual seconds since the world began."
@@ -200,7 +211,7 @@ class _Living:
             with simulation:
                 _bound_steps(simulation, terms.steps)
                 simulation.environment.expect_trouble()
-                watch = Watch(simulation)
+                watch = Watch(simulation, thorough=plan.thorough)
                 swarm = Swarm(simulation, plan.profile)
                 if plan.choices:
                     simulation.chooser.draw(["choose"])
@@ -352,6 +363,7 @@ class _Living:
         found += _done_twice(simulation, () if lost else self._terms.once)
         found += self._broken_processes(simulation, watch)
         found += _broken_callbacks(simulation)
+        found += self._broken_tasks(simulation, watch)
         # What the queue broke comes first: a story often fails because of it.
         self._run.breaches[:0] = found
 
@@ -369,6 +381,17 @@ class _Living:
                 continue
             what = f"{process.id} ended by itself: {_words(error)}"
             found.append(Breach(f"{kind}:{type(error).__name__}", what, _now_s(simulation)))
+        return found
+
+    def _broken_tasks(self, simulation: Simulation, watch: Watch) -> list[Breach]:
+        """Tasks whose exception nobody has asked for, unless it is a misfortune's."""
+        found = []
+        for task, error in simulation.loop.unasked_tasks():
+            if self._swarm.data_lost or excused(simulation, watch, error):
+                self._run.excused = _words(error)
+                continue
+            what = f"{task} ended by {_words(error)}, and nobody has asked for it"
+            found.append(Breach(f"task:{type(error).__name__}", what, _now_s(simulation)))
         return found
 
     def _broken(self, simulation: Simulation, promise: str, what: str, job: str = "") -> None:

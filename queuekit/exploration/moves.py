@@ -64,7 +64,7 @@ def claim(
     worker, claim_id, lease_ms = words[0], words[1], int(words[3])
     jobs = answer[5]
     ledger.workers[worker] = process
-    ledger.alive_until_ms[worker] = ledger.now_ms + int(words[4])
+    ledger.there.spoke(worker, ledger.now_ms + int(words[4]))
     if ledger.claims.get(worker) == claim_id:
         _claimed_again(ledger, claim_id, [text(job[0]) for job in jobs])
         return NOBODY
@@ -74,6 +74,8 @@ def claim(
     if at_ms == ledger.now_ms and other != worker and (got or jobs):
         ledger.reach(labels.TWO_CLAIMED)
     ledger.last_claim = (ledger.now_ms, worker, bool(jobs))
+    if answer[4] == b"1":
+        _makes_room(ledger, worker, int(words[6]))
     for raw_key, fence, _, state in jobs:
         key = text(raw_key)
         life = ledger.lives.get(key)
@@ -119,10 +121,29 @@ def _check_claim(ledger: Ledger, life: Life, worker: str, fence: int) -> None:
     if fence <= ledger.top_fence:
         what = f"was given out under fence {fence}, and {ledger.top_fence} was given before"
         ledger.breach("P3", key, what)
+    if life.solo:
+        ledger.makes_room = ("", 0)
+        _check_only_one_alone(ledger, life.key, f"was given to {worker}")
     others = ledger.groups.get(life.group, {}) if life.group else {}
     for other in others:
         if other != key:
             ledger.breach("P2", key, f"was given to {worker} while {other!r} of its group runs")
+
+
+def _makes_room(ledger: Ledger, worker: str, room_ms: int) -> None:
+    """One worker at a time makes room for a job that must run alone; the others go on with their work."""
+    other, until_ms = ledger.makes_room
+    if other not in ("", worker) and ledger.now_ms < until_ms:
+        what = f"{worker} is to make room for a job that must run alone, as {other} does already"
+        ledger.breach("P4", "", what)
+    _check_only_one_alone(ledger, "", f"{worker} is to make room for a job that must run alone")
+    ledger.makes_room = (worker, ledger.now_ms + room_ms)
+
+
+def _check_only_one_alone(ledger: Ledger, key: str, what: str) -> None:
+    for other in ledger.held.values():
+        if other.solo and other.key != key:
+            ledger.breach("P4", key, f"{what} while {other.key!r} runs, which runs alone, too")
 
 
 def _check_counters(ledger: Ledger, life: Life, state: Any) -> None:

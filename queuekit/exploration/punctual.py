@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from queuekit.exploration.ledger import Ledger, Life
@@ -77,7 +78,19 @@ class Punctuality:
             return now_ns, None
         return due_ns, ledger.first_waiting()
 
+    def tidied_until_ms(self, ledger: Ledger) -> float | None:
+        """Records that have ended before this moment must be gone; None if nobody may have looked at them."""
+        wait_s = self._simulation.environment.idle_wait_s() + CALM_S
+        now_ns = self._simulation.clock.elapsed_ns
+        if now_ns - wait_s * 1e9 < self.calm_from_ns or self._simulation.loop.server_down:
+            return None
+        return ledger.now_ms - wait_s * 1000 if any(self._at_work(ledger)) else None
+
     def _free_worker(self, ledger: Ledger) -> str | None:
+        return next((str(worker.id) for worker in self._at_work(ledger) if worker.has_room()), None)
+
+    def _at_work(self, ledger: Ledger) -> Iterator[Any]:
+        """Workers of a queue that reach it, and go on looking after it."""
         for handle in self._simulation.workers():
             worker: Any = handle.worker
             if not handle.running or worker.queue.store.root != ledger.root:
@@ -88,9 +101,8 @@ class Punctuality:
             if process is not None and not is_fit(process):
                 continue
             session = worker._session
-            if session is not None and not session.stopping and worker.has_room():
-                return str(worker.id)
-        return None
+            if session is not None and not session.stopping:
+                yield worker
 
 
 def is_fit(process: Process) -> bool:

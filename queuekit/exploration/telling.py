@@ -28,6 +28,7 @@ PROMISES = {
     "P7": "unique",
     "P8": "cron",
     "P11": "in order",
+    "P12": "nothing stays behind",
 }
 "What docs/promises.md calls them."
 

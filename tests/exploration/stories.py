@@ -224,3 +224,33 @@ async def gives_back(simulation):
     await handle.stop()
     worker(simulation, concurrency=1)
     await simulation.advance(60)
+
+
+async def gone(simulation):
+    """A worker leaves, one is killed as a word for it is on its way; records end. A third one is there."""
+    queue = simulation.queue
+    leaves = simulation.worker(TASKS)
+    await queue.enqueue("ok", key="a", ttl=5)
+    await simulation.advance(1)
+    await leaves.stop()
+    killed = worker(simulation, "killed")
+    job = await queue.enqueue("long", key="b", timeout=60, ttl=5)
+    await simulation.advance(1)
+    killed.kill()
+    await job.abort("no more")
+    worker(simulation, "third")
+    await simulation.advance(9000)  # for so long the one that was killed counts as alive
+    await queue.enqueue("ok", key="c", ttl=5)
+    await simulation.advance(9000)
+
+
+async def midway(simulation):
+    """It ends while a job runs that was due later, one waits for it, and one has left a tombstone.
+
+    No tick has come yet.
+    """
+    worker(simulation, concurrency=1, cron_jobs=[CronJob(tick, "0 0 1 7 *")])
+    await simulation.queue.enqueue("fails", key="a", ttl=-1)
+    await simulation.queue.enqueue("long", key="b", scheduled=simulation.now.timestamp() + 1)
+    await simulation.advance(3)
+    await simulation.queue.enqueue("ok", key="c")

@@ -21,7 +21,8 @@ STORIES = {
     name: getattr(stories, name)
     for name in (
         "plain", "idle_first", "killed", "hung", "long_run", "killer", "late_abort", "same_key",
-        "ticking", "late_tick", "in_line", "gives_back",
+        "ticking", "late_tick", "in_line", "gives_back", "gone",
+        "midway",
     )
 } | {
     f"cut {name}": functools.partial(stories.cut, script=name)

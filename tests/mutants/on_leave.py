@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from queuekit import CronJob
+from queuekit.errors import JobStateError
 from queuekit.job import Status
+from queuekit.simulation import Hop
 from tests.mutants.tasks import fails, insist, minutely, ok, slow, ticks, worker
-from tests.mutants.web import bring, calm, ended
+from tests.mutants.web import bring, calm, ended, seen
 
 LEFT_WITH_NOBODY_S = 6
 "By then all of it is done, unless a job waits for the end of a lease."
@@ -138,9 +141,10 @@ async def missed(simulation):
     """Redis is away for some ticks: those are missed, and the next ones come."""
     await asyncio.sleep(30)
     worker(simulation, cron_jobs=[minutely(name="quick")])
-    await asyncio.sleep(60 + simulation.choose("when", 3))
+    later = simulation.choose("when", 3)
+    await asyncio.sleep(60 + later)
     simulation.server.outage(250)
-    await asyncio.sleep(450)
+    await asyncio.sleep(449 - later)  # up to the ninth minute
     ticks = sorted(tick.tick_ms // 60_000 for tick in simulation.journal.ticks)
     if calm(simulation):
         first = ticks[0]
@@ -293,3 +297,66 @@ async def statistics(simulation):
             assert list(workers) == ["three"], workers
 
     await web.run(asks)
+
+
+async def never_began(simulation):
+    """A worker is killed before its first claim; nothing is left of it when it counts as gone."""
+    queue = simulation.queue
+    root = queue.store.root
+    first = worker(simulation)
+    gone = []
+
+    def kill_it(event):
+        mine = isinstance(event, Hop) and event.process == first.id and event.command == "claim"
+        if mine and not gone:
+            gone.append(first.worker.address.encode())
+            first.restart = lambda: None
+            first.kill()
+
+    def what_it_told():
+        return simulation.loop.network.look(b"HGET", f"{root}:info".encode(), *gone)
+
+    simulation.observe(kill_it)
+    await asyncio.sleep(1)
+    if calm(simulation):
+        assert what_it_told() is not None
+    await asyncio.sleep(90)
+    worker(simulation)
+    await asyncio.sleep(1)
+    if calm(simulation):
+        assert what_it_told() is None, f"a worker is gone, and it is left of it: {what_it_told()}"
+
+
+async def left_behind(simulation):
+    """Workers are killed: one has a word for it on its way, one makes room. Of neither anything stays."""
+    web, queue = simulation.process("web"), simulation.queue
+
+    async def stop(key):
+        job = await seen(queue, key)
+        with contextlib.suppress(JobStateError):
+            await insist(job.abort, "no more")
+
+    async def one_dies():
+        one = worker(simulation, concurrency=1, lease_s=2.0)
+        await asyncio.sleep(3)  # by then what the last one held is lost, and held by this one
+        one.kill()
+
+    await web.run(bring, queue, "slow", key="lost twice", seconds=30, timeout=60)
+    for _ in range(2):
+        await one_dies()
+    for key in ("busy", "beside"):
+        await web.run(bring, queue, "slow", key=key, seconds=9, timeout=60, priority=-1)
+    busy = worker(simulation, concurrency=1, solo_wait_s=30.0, lease_s=2.0)
+    other = worker(simulation, concurrency=1, shutdown_grace_period_s=0)
+    await asyncio.sleep(4)
+    other.terminate()
+    await asyncio.sleep(1)
+    await web.run(stop, "lost twice")
+    busy.kill()
+    await web.run(stop, "busy")
+    await asyncio.sleep(3)
+    worker(simulation)
+    await web.run(ended, queue, "lost twice", "busy", "beside")
+    await asyncio.sleep(90 + simulation.choose("long", 9))
+    worker(simulation)
+    await asyncio.sleep(2)
