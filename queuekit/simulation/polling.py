@@ -49,9 +49,9 @@ class _Poll(_Asking):
 
     def poll(self, timeout: float | None = None) -> list[tuple[int, int]]:
         """Which are ready, waiting so many milliseconds for the first (None, or below 0: without end)."""
+        found: list[tuple[int, int]] = self._real.poll(0 if self._ends else timeout)
         if not self._ends:
-            return self._real.poll(timeout)
-        found = self._real.poll(0)
+            return found
         if not found and timeout != 0:
             endless = timeout is None or timeout < 0
             wait_for_any(list(self._ends.values()), None if endless else timeout / 1000)  # type: ignore[operator]
@@ -64,9 +64,9 @@ class _Epoll(_Asking):
 
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
         """Likewise, in seconds."""
+        found: list[tuple[int, int]] = self._real.poll(0 if self._ends else timeout, maxevents)
         if not self._ends:
-            return self._real.poll(timeout, maxevents)
-        found = self._real.poll(0, maxevents)
+            return found
         if not found and timeout != 0:
             endless = timeout is None or timeout < 0
             wait_for_any(list(self._ends.values()), None if endless else timeout)

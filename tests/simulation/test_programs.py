@@ -8,7 +8,7 @@ import queue
 import signal
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import pytest
 import redis
@@ -417,14 +417,86 @@ def test_the_same_seed_gives_the_same_turns():
     assert digest() == digest()
 
 
+# -- executors
+
+
+async def test_an_executor_of_sync_code_lives_in_the_simulation(simulation):
+    client = redis.Redis.from_url(URL)
+    names, began = [], []
+
+    def work(seconds):
+        began.append((time.monotonic(), names.count(threading.current_thread().name)))
+        time.sleep(seconds)
+        return client.incr("done")
+
+    def main():
+        initializer = lambda: names.append(threading.current_thread().name)  # noqa: E731
+        with ThreadPoolExecutor(2, initializer=initializer) as executor:
+            assert list(executor.map(work, [10, 20, 30])) == [1, 2, 3]
+            assert time.monotonic() == 40
+            first = executor.submit(work, 7)
+            waits, works = executor.submit(work, 100), executor.submit(work, 5)
+            assert not waits.running() or not works.running()
+            with pytest.raises(TimeoutError):
+                works.result(timeout=3)
+            assert [each.result() for each in as_completed([first, works])] == [4, 5]
+            assert time.monotonic() == 52
+            with pytest.raises(ZeroDivisionError):
+                executor.submit(lambda: 1 / 0).result()
+        return time.monotonic()
+
+    assert await asyncio.to_thread(main) == 140
+    assert began == [(0, 1), (0, 1), (10, 1), (40, 1), (40, 1), (47, 1)]
+
+
+async def test_an_executor_s_work_dies_with_its_process(simulation):
+    client = redis.Redis.from_url(URL)
+
+    def work():
+        time.sleep(10)
+        client.set("ghost", 1)
+
+    def main():
+        with ThreadPoolExecutor() as executor:
+            executor.submit(work).result()
+
+    program = simulation.process("program", lambda: asyncio.to_thread(main))
+    await simulation.advance(5)
+    program.kill()
+    await simulation.advance(60)
+    assert client.get("ghost") is None
+
+
+def test_an_executor_that_is_at_work_ends_with_its_world(caplog):
+    ended = []
+
+    def work():
+        try:
+            time.sleep(1000)
+        finally:
+            ended.append(1)
+
+    def main():
+        executor = ThreadPoolExecutor(2)
+        executor.submit(time.sleep, 1)
+        return executor.submit(work).result()
+
+    with Simulation() as simulation:
+        simulation.process("program", lambda: asyncio.to_thread(main))
+        simulation.run(simulation.advance(5))
+    assert ended == [1]
+    assert not caplog.records
+
+
 # -- and those that live elsewhere
 
 
-async def test_an_executor_of_pythons_lives_in_real_time_and_cannot_connect(simulation):
+async def test_an_executor_of_others_lives_in_real_time_and_cannot_connect(simulation):
     client = redis.Redis.from_url(URL, retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0))
+    executor = ThreadPoolExecutor(2)
 
     def main():
-        with ThreadPoolExecutor(2) as executor:
+        with executor:
             year = executor.submit(lambda: time.gmtime().tm_year).result()
             assert year != 2030
             return executor.submit(client.ping).result()
