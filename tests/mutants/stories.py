@@ -22,7 +22,7 @@ from tests.mutants.at_the_edge import (
 )
 from tests.mutants.at_work import errands, limits, many, order, results, retries
 from tests.mutants.by_clients import aborts, groups, listening, records, scheduled, unique
-from tests.mutants.damage import damaged
+from tests.mutants.damage import damaged, evicted
 from tests.mutants.in_trouble import (
     again,
     clock_steps,
@@ -66,7 +66,7 @@ STORIES = {
         full_ears, memory_lost,
         full_by_then,
         in_line, room, maker_goes, not_told, reborn, broken_alone,
-        left_behind,
+        left_behind, evicted,
         rolling, many,
     )
 }  # fmt: skip
