@@ -79,7 +79,7 @@ class Intake:
                 return None
         session.upkeep_due = session.has_token = False
         asked_at = environment().monotonic()
-        claimed = await self._ask_for(room, idle=not worker.running)
+        claimed = await self._ask_for(room, idle=room > 0 and not worker.running)
         for held in claimed.jobs:
             await self._launch(held, asked_at, claimed.now_ms)
         if claimed.make_room and not self.making_room:

@@ -156,6 +156,7 @@ def explore(
     redeliver: bool = False,
     deviations: int | None = None,
     check: bool = True,
+    name: str = "",
 ) -> Exploration:
     """Live through a story again and again, each time with other schedules and misfortunes.
 
@@ -177,21 +178,20 @@ def explore(
         limit, steps: virtual seconds after all misfortune, and steps of the loop in all, that a run may take.
         guard: the share of runs that are lived twice and must be the same; at least one, unless it is 0.
         jobs: processes that share the runs; the result is that of one.
-        kept: the folder of failures; None keeps none.
+        kept, name: the folder of failures (None keeps none), and by what they are known beside their story.
         redeliver: kill the worker at each point of the boring run too, each point once.
         deviations: instead of seeds, every run that differs from the boring one in at most so many
             decisions, up to `seeds` runs (10,000); `exhausted` tells whether these were all.
         check: whether the promises are checked.
 
     Raises:
-        ExplorationFailed: a run broke something. It is an AssertionError, with the reduced run as a story
-            and the command that replays it.
+        ExplorationFailed: a run broke something: an AssertionError, with the reduced run and what replays it.
         Vacuous: no job ever ran, or a label of `reach`, or an effect of `once`, never came.
         NotRepeatable, SimulationError: a run lived twice was not the same; an argument makes no sense.
     """
     rules, checks = functions(invariants, "invariants"), functions(checkers, "checkers")
-    once, reach = names(once, "once"), names(reach, "reach")
-    terms = Terms(backend, limit, rules, checkers_of(story, checks), once, check, steps=steps)
+    once, reach, checks = names(once, "once"), names(reach, "reach"), checkers_of(story, checks)
+    terms = Terms(backend, limit, rules, checks, once, check, steps=steps, name=name)
     portfolio = Portfolio(schedules_of(schedules), checked(faults), first_seed, not redeliver)
     budget = Budget(seeds, minutes, guard, jobs)
     return _Exploring(story, terms, portfolio, kept).explored(budget, redeliver, deviations, reach)
@@ -218,7 +218,8 @@ class _Exploring:
         check_amount(
             **budget._asdict(), first_seed=self._portfolio.first_seed, deviations=deviations
         )
-        self._kept = None if self._folder is None else Kept(self._folder, self._story)
+        if self._folder is not None:
+            self._kept = Kept(self._folder, self._story, self._terms.name)
         began = time.monotonic()
         with _quick():
             self.kept_first()

@@ -70,6 +70,8 @@ class Refusals:
         if code not in ERRORS:
             return code  # a text of the test's own strikes whatever it is asked for
         generation = GENERATIONS[arguments.get("server") or DEFAULT_SERVER]
+        if wire.peer is None:
+            return None  # the server's end is gone: it hears nothing
         name, _ = names_of(command)
         queued = wire.queued is not None
         text = generation.text(code)

@@ -2,7 +2,7 @@
 --          A job that was lost twice is handed out alone, to a worker that runs nothing else.
 -- KEYS:    1 the queue's root
 -- ARGV:    1 now, 2 worker, 3 claim id, 4 n, 5 lease (ms), 6 how long the worker counts as alive (ms),
---          7 "1" if it runs nothing, 8 how long it may take to get there (ms; 0: it will not)
+--          7 "1" if it runs nothing and has room, 8 how long it may take to get there (ms; 0: it will not)
 -- Answer:  {now, next due or -1, next end of a lease or -1, next end of a record or -1, "1" if the
 --          worker is to make room for a job that must run alone, jobs};
 --          a job is {key, fence, call record or false, state}. The same claim id again (a reply was
@@ -84,7 +84,7 @@ if last and string.sub(last, 1, #claim + 1) == claim .. '\n' then
   end
 else
   promote()
-  local idle, can_make_room = ARGV[7] == '1' and wanted > 0, ARGV[7] == '' and tonumber(ARGV[8]) > 0
+  local idle, can_make_room = ARGV[7] == '1', ARGV[7] == '' and tonumber(ARGV[8]) > 0
   if (idle or can_make_room) and redis.call('ZCARD', SUSPECT) > 0 and not solo_is_taken() then
     redis.call('DEL', SOLO)
     if idle then

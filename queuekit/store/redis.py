@@ -202,8 +202,8 @@ class Store:
     ) -> Claimed:
         """Take up to `limit` jobs. The same `claim_id` again is answered with the same jobs.
 
-        An `idle` worker runs nothing, so it may be given a job that must run alone; another one may be
-        asked to make room for it, and has `room_ms` for that.
+        An `idle` worker runs nothing, and asks for a job: it may be given one that must run alone. Another
+        worker may be asked to make room for that, and has `room_ms` to do so.
         """
         limit = min(limit, BATCH)
         now, due, lease, record, make_room, jobs = await self.run(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from itertools import pairwise
 
-from queuekit.simulation import Hop
+from queuekit.simulation import Hold, Hop
 from tests.mutants.tasks import LEASE_S, TASKS, insist, worker
 from tests.mutants.web import bring, calm, ended
 
@@ -130,25 +131,43 @@ async def room(simulation):
         assert a.attempts + b.attempts == 3, f"one of them had to make room: {a}, {b}"
 
 
-async def maker_goes(simulation):
-    """The worker that makes room leaves, or dies: another one makes room."""
+async def maker_leaves(simulation):
+    """The worker that makes room is stopped: another one does so at once."""
+    lost_s, _ = await _without_its_maker(simulation, lambda gone: gone.terminate())
+    [job] = await simulation.process("web").run(ended, simulation.queue, "s0")
+    if calm(simulation):
+        [(begun, _)] = spans(simulation, [job])
+        assert begun < lost_s + 0.2 + SOLO_WAIT_S + SOON_S, f"it began at {begun} s"
+
+
+async def maker_dies(simulation):
+    """The worker that makes room is killed: another one does so when its time is over."""
+    lost_s, key = await _without_its_maker(simulation, lambda gone: gone.kill())
+    job, beside = await simulation.process("web").run(ended, simulation.queue, "s0", key)
+    if calm(simulation):
+        [(begun, _)] = spans(simulation, [job])
+        late = begun - (lost_s + CLAIM_S + SOLO_WAIT_S)
+        assert 0 <= late < SOON_S, f"it began {late} s late"
+        first, second, *_ = await beside.history()
+        assert second.started - first.ended < 1000 * SOON_S, "its other job waited, too"
+        lease_end = lost_s + LEASE_S
+        assert first.ended / 1000 - simulation.start.timestamp() < lease_end, "it was found late"
+
+
+async def _without_its_maker(simulation, go):
+    """When the job was lost that must run alone, and what the worker ran that made room, and had to go."""
     lost_s, both = await two_at_work(simulation, ("slow", "s0", {"seconds": 1}), concurrency=3)
     await asyncio.sleep(lost_s + 0.2 - since_start(simulation))
     making = maker(simulation, both)
     assert making is not None or not calm(simulation), "nobody makes room"
-    dies = simulation.choose("dies", 2)
+    key = "a"
     if making is not None:
         gone = both[making]
-        gone.kill() if dies else gone.terminate()
+        key = next((run.key for run in gone.worker.running.values()), key)
+        go(gone)
         gone.restart = lambda: None
     await asyncio.sleep(1)
-    [job] = await simulation.process("web").run(ended, simulation.queue, "s0")
-    if calm(simulation):
-        [(begun, _)] = spans(simulation, [job])
-        free_s = lost_s + (CLAIM_S if dies else 0.2)
-        assert begun < free_s + SOLO_WAIT_S + SOON_S, (
-            f"free for others at {free_s} s, and it began at {begun} s"
-        )
+    return lost_s, key
 
 
 async def not_told(simulation):
@@ -218,3 +237,69 @@ async def broken_alone(simulation):
         [(begun, _)] = spans(simulation, [a])
         due_s = began_s + 2 * pause
         assert 0 <= begun - due_s < SOON_S, f"due at {due_s} s, it began at {begun} s"
+
+
+async def one_job(simulation):
+    """A worker that ends after one job makes no room for another one; the next worker runs that."""
+    lost_s = await lost_twice(simulation, ("slow", "s0", {"seconds": 1}))
+    later_s = lost_s + CLAIM_S + 4
+
+    async def the_next():
+        await asyncio.sleep(later_s - since_start(simulation))
+        a_worker(simulation)
+
+    comes = asyncio.create_task(the_next())  # whatever becomes of this story
+    a_worker(simulation, burst=True, max_burst_jobs=1, concurrency=2, dequeue_timeout=9)
+    await brings(simulation, ("slow", "a", {"seconds": 25}))
+    await comes
+    job, a = await simulation.process("web").run(ended, simulation.queue, "s0", "a")
+    if calm(simulation):
+        assert (a.attempts, a.losses) == (1, 0), f"its worker made room: {a}"
+        [(begun, _)] = spans(simulation, [job])
+        assert 0 <= begun - later_s < SOON_S, (
+            f"somebody is there at {later_s} s, it began at {begun} s"
+        )
+
+
+async def told_meanwhile(simulation):
+    """A worker hears of a job that must run alone while the answers to its claim get lost."""
+    await lost_twice(simulation, ("slow", "s0", {"seconds": 30}))
+    await asyncio.sleep(LOST_S)
+    runs_it = a_worker(simulation)
+    await asyncio.sleep(0.1)
+    for _ in range(2):
+        a_worker(simulation)
+        await asyncio.sleep(0.1)
+    deaf = []
+
+    leaves_late = Hold()
+
+    def lose_answers(event):
+        if not isinstance(event, Hop):
+            return None
+        if event.process == runs_it.id and event.command == "register":
+            return leaves_late
+        if event.direction != "reply" or event.command != "claim":
+            return None
+        mine = event.process in deaf or (not deaf and "first" in "".join(event.words))
+        if mine and since_start(simulation) < until_s:
+            deaf.append(event.process)
+            for wire in simulation.loop.network.wires:
+                if wire.number == event.connection:
+                    wire.cut()
+        return None
+
+    until_s = since_start(simulation) + 4
+    simulation.observe(lose_answers)
+    await brings(simulation, ("slow", "first", {"seconds": 9, "scheduled": timedelta(seconds=1)}))
+    await asyncio.sleep(1.2)
+    assert deaf or not calm(simulation), "nobody was given the first job"
+    freed_s = since_start(simulation)
+    runs_it.terminate()
+    runs_it.restart = lambda: None
+    await asyncio.sleep(2)
+    leaves_late.release()  # till then nobody is told by its leaving
+    [job] = await simulation.process("web").run(ended, simulation.queue, "s0")
+    if calm(simulation):
+        [(begun, _)] = spans(simulation, [job])
+        assert begun - freed_s < 1.5, f"free at {freed_s} s, it began at {begun} s"

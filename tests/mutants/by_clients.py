@@ -288,3 +288,85 @@ async def listening(simulation):
             simulation.effects("cleaned").happened(times=1)
 
     await web.run(asks)
+
+
+async def waiting(simulation):
+    """What is said of jobs that wait, in their order; nobody works yet."""
+    web, queue = simulation.process("web"), simulation.queue
+
+    async def asks():
+        at = simulation.now.timestamp()
+        for key, priority in (("last", 32_767), ("a", 0), ("first", -32_768), ("second", -32_767)):
+            await bring(queue, "slow", key=key, seconds=1, priority=priority)
+        await bring(queue, "slow", key="now", seconds=1, scheduled=at)
+        await bring(queue, "slow", key="later", seconds=2, scheduled=at + 5, priority=-99)
+        for key in ("leader", "stopped", "follows"):
+            await bring(queue, "slow", key=key, seconds=1, group_key="g")
+        stopped = await seen(queue, "stopped")
+        try:
+            await insist(stopped.abort, "no more")
+        except JobStateError:
+            assert not calm(simulation), "a job that waits cannot be aborted"
+        counts = [await insist(queue.count, kind) for kind in ("queued", "scheduled")]
+        assert counts == [7, 1] or not calm(simulation), f"{counts} wait of 7 and 1"
+        jobs = await insist(queue.jobs, ["a", "now", "later"])
+        if calm(simulation):
+            assert [job.scheduled for job in jobs] == [0, 0, at + 5], jobs
+            kept = {name for name, *_ in simulation.loop.network.contents(queue.store.root)}
+            name = f"{queue.store.root}:job:a".encode()
+            assert name not in kept, "what was only enqueued has no more than its call"
+
+    await web.run(asks)
+    worker(simulation, concurrency=1)
+    await asyncio.sleep(6)
+    later = await web.run(seen, queue, "later")
+    if calm(simulation):
+        assert (later.status, later.scheduled) == (Status.ACTIVE, 0), later
+    wanted = ["first", "second", "a", "now", "leader", "later", "follows", "last"]
+    await web.run(ended, queue, *wanted)
+    done = [each.key for each in simulation.effects("done")]
+    assert not calm(simulation) or done == wanted, f"done in the order {done}, wanted {wanted}"
+
+
+async def told_of(simulation):
+    """Who listens is told of each status in the moment in which it comes, of jobs that come later too."""
+
+    async def cleans_up(ctx):
+        try:
+            await asyncio.sleep(30)
+        finally:
+            await asyncio.sleep(0.5)
+
+    web, queue = simulation.process("web"), simulation.queue
+    begin = asyncio.get_running_loop().time()
+    told = []
+
+    def callback(key, status):
+        told.append((round(asyncio.get_running_loop().time() - begin, 2), key, str(status)))
+        return status in TERMINAL_STATUSES
+
+    async def asks():
+        await bring(queue, "slow", key="there", scheduled=timedelta(seconds=99), timeout=60)
+        listens = asyncio.create_task(insist(queue.listen, ["there", "comes"], callback))
+        await asyncio.sleep(1)
+        await bring(queue, "cleans_up", key="comes", timeout=60)
+        await asyncio.sleep(2)
+        with contextlib.suppress(JobStateError):
+            await insist((await seen(queue, "comes")).abort, "no more")
+        with contextlib.suppress(TimeoutError):
+            await listens
+        with contextlib.suppress(JobStateError):
+            await insist((await seen(queue, "there")).abort, "enough")
+
+    going = asyncio.create_task(web.run(asks))
+    await asyncio.sleep(2)
+    worker(simulation, tasks=[cleans_up, slow], lease_s=60.0)
+    await going
+    if calm(simulation):
+        assert told == [
+            (0, "there", "queued"),
+            (1, "comes", "queued"),
+            (2, "comes", "active"),
+            (3, "comes", "aborting"),
+            (3.5, "comes", "aborted"),
+        ], told

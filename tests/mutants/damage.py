@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from queuekit.errors import JobNotFoundError
+from queuekit.errors import JobNotFoundError, JobStateError
 from queuekit.exploration.audit import violations
 from queuekit.exploration.leaks import left_behind
 from queuekit.job import TERMINAL_STATUSES, Status
@@ -27,7 +27,7 @@ DAMAGED = [
 ]
 "Jobs whose records are damaged; the others must not feel it."
 
-SOUND = ["a", "b", "late", "f1", "f2", "z"]
+SOUND = ["a", "b", "late", "f1", "f2", "f3", "z"]
 
 
 async def damaged(simulation):
@@ -48,8 +48,10 @@ async def damaged(simulation):
         await insist(enqueue, "ok", key="later", scheduled=timedelta(seconds=2))
         await insist(enqueue, "ok", key="late", scheduled=timedelta(seconds=2))
         await insist(enqueue, "ok", key="leader", group_key="g", priority=2)
-        for key in ("f1", "f2"):
+        for key in ("f1", "f2", "f3"):
             await insist(enqueue, "slow", key=key, group_key="g", seconds=0.1, priority=3)
+        await redis("DEL", f"{root}:job:f3", f"{root}:call:f3")  # its entry in the group is left
+        await insist(enqueue, "ok", key="f3", priority=5)
         await insist(enqueue, "ok", key="b", priority=4)
         for key in ("state", "later", "leader", "held"):
             await redis("DEL", f"{root}:job:{key}")
@@ -153,3 +155,30 @@ def _audit(simulation, queue):
     snapshot = snapshot_of(simulation.loop.network.contents(root), root)
     broken = [*violations(snapshot, damaged=DAMAGED), *left_behind(snapshot)]
     assert not broken, broken[0]
+
+
+async def aborted_damaged(simulation):
+    """A job whose state is overwritten is aborted while it waits: it is set aside, and its end is kept."""
+    web, queue = simulation.process("web"), simulation.queue
+    record = f"{queue.store.root}:job:state"
+
+    async def asks():
+        for key in ("state", "sound"):
+            await insist(queue.enqueue, "ok", key=key, scheduled=timedelta(seconds=5))
+        await insist(queue.store._command, "SET", record, "foreign")
+        job = await insist(queue.job, "state")
+        try:
+            await insist(job.abort, "no more")
+        except JobStateError:
+            assert simulation.faults.struck, "a job that waits cannot be aborted"
+
+    await web.run(asks)
+    worker(simulation)
+    await web.run(ended, queue, "sound")
+    if simulation.faults.struck:
+        return
+    job = await web.run(insist, queue.job, "state")
+    assert job is not None, "it was aborted, and is not there"
+    assert (job.status, job.error) == (Status.ABORTED, "no more"), job
+    assert [each.key for each in await web.run(insist, queue.quarantined)] == ["state"]
+    _audit(simulation, queue)

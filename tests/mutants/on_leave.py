@@ -8,6 +8,7 @@ import contextlib
 from queuekit import CronJob
 from queuekit.errors import JobStateError
 from queuekit.job import Status
+from queuekit.simulation import Hop
 from tests.mutants.tasks import fails, insist, minutely, ok, slow, ticks, worker
 from tests.mutants.web import bring, calm, ended, seen
 
@@ -295,6 +296,34 @@ async def statistics(simulation):
             assert list(workers) == ["three"], workers
 
     await web.run(asks)
+
+
+async def never_began(simulation):
+    """A worker is killed before its first claim; nothing is left of it when it counts as gone."""
+    queue = simulation.queue
+    root = queue.store.root
+    first = worker(simulation)
+    gone = []
+
+    def kill_it(event):
+        mine = isinstance(event, Hop) and event.process == first.id and event.command == "claim"
+        if mine and not gone:
+            gone.append(first.worker.address.encode())
+            first.restart = lambda: None
+            first.kill()
+
+    def what_it_told():
+        return simulation.loop.network.look(b"HGET", f"{root}:info".encode(), *gone)
+
+    simulation.observe(kill_it)
+    await asyncio.sleep(1)
+    if calm(simulation):
+        assert what_it_told() is not None
+    await asyncio.sleep(90)
+    worker(simulation)
+    await asyncio.sleep(1)
+    if calm(simulation):
+        assert what_it_told() is None, f"a worker is gone, and it is left of it: {what_it_told()}"
 
 
 async def left_behind(simulation):

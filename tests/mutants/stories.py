@@ -7,7 +7,17 @@ story itself.
 
 from __future__ import annotations
 
-from tests.mutants.alone import broken_alone, in_line, maker_goes, not_told, reborn, room
+from tests.mutants.alone import (
+    broken_alone,
+    in_line,
+    maker_dies,
+    maker_leaves,
+    not_told,
+    one_job,
+    reborn,
+    room,
+    told_meanwhile,
+)
 from tests.mutants.at_the_edge import (
     abort_races,
     cut_claim,
@@ -21,8 +31,18 @@ from tests.mutants.at_the_edge import (
     unanswered_claim,
 )
 from tests.mutants.at_work import errands, limits, many, order, results, retries
-from tests.mutants.by_clients import aborts, groups, listening, records, scheduled, unique
-from tests.mutants.damage import damaged, evicted
+from tests.mutants.by_clients import (
+    aborts,
+    groups,
+    listening,
+    records,
+    scheduled,
+    told_of,
+    unique,
+    waiting,
+)
+from tests.mutants.damage import aborted_damaged, damaged, evicted
+from tests.mutants.in_order import back_in_front, falling, suspects_place
 from tests.mutants.in_trouble import (
     again,
     clock_steps,
@@ -45,6 +65,7 @@ from tests.mutants.on_leave import (
     left_behind,
     memory_lost,
     missed,
+    never_began,
     rolling,
     set_back,
     statistics,
@@ -52,7 +73,15 @@ from tests.mutants.on_leave import (
     taken,
 )
 from tests.mutants.on_record import aborted_before, between_runs, bunch, counters, set_aside
-from tests.mutants.told import full_by_then
+from tests.mutants.told import (
+    due_soon,
+    full_by_then,
+    last_word,
+    lone,
+    short_lease,
+    stopping_hears,
+    stops_with_it,
+)
 
 STORIES = {
     story.__name__: story
@@ -63,9 +92,10 @@ STORIES = {
         unanswered_claim, handed_back, hooks, heard, lost_late, tokens, set_back, taken, missed,
         resent, listening, caught_up, statistics,
         half_a_deploy, forgotten, between_runs, counters, bunch, set_aside, aborted_before,
-        full_ears, memory_lost,
-        full_by_then,
-        in_line, room, maker_goes, not_told, reborn, broken_alone,
+        full_ears, memory_lost, falling, back_in_front, suspects_place,
+        full_by_then, stops_with_it, stopping_hears, last_word, short_lease, lone, due_soon,
+        in_line, room, maker_leaves, maker_dies, not_told, reborn, broken_alone,
+        one_job, told_meanwhile, waiting, told_of, never_began, aborted_damaged,
         left_behind, evicted,
         rolling, many,
     )

@@ -7,7 +7,8 @@ import datetime
 
 import pytest
 
-from queuekit.simulation import Simulation
+from queuekit.errors import ServerRefusedError
+from queuekit.simulation import Hop, Simulation
 from queuekit.simulation.command_flags import KEYLESS
 from queuekit.simulation.refusal_rules import ERRORS, GENERATIONS, OUR_SCRIPTS, never_refused
 from queuekit.simulation.resp import Error, Splitter, encode_command
@@ -342,3 +343,28 @@ def test_what_is_said_never_to_be_refused_of_commands_is_not(generation, code):
         name = COMMANDS[place][0]
         if name not in ("EXEC", "EVAL", "EVALSHA"):  # of a script its own name counts
             assert not never_refused(code, name, GENERATIONS[generation]), name
+
+
+def test_what_was_on_its_way_on_a_connection_that_is_gone_meets_no_error(on_each_backend):
+    simulation = Simulation(**on_each_backend)
+    gone = []
+
+    def hang_up(event):
+        if isinstance(event, Hop) and event.command == "enqueue" and event.direction == "request":
+            for wire in list(simulation.loop.network.wires):
+                if not gone and wire.number == event.connection:
+                    gone.append(event)
+                    wire.hang_up()
+
+    async def enqueues():
+        await simulation.queue.enqueue(
+            "task", key="first"
+        )  # from now on the server knows the script
+        simulation.observe(hang_up)
+        simulation.inject("error", command="enqueue", error="OOM")
+        with pytest.raises(ServerRefusedError, match="OOM"):
+            await simulation.queue.enqueue("task", key="second")
+
+    with simulation:
+        simulation.run(enqueues())
+    assert gone

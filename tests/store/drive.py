@@ -145,7 +145,7 @@ class Driver:
         if not claim_id:
             claim_id = self.claim_ids[worker] = f"{worker}.{self.new_id()}"
         self.takers.discard(worker)
-        flag = "1" if idle else ""
+        flag = "1" if idle and wanted else ""
         answer = self.script("claim", worker, claim_id, wanted, LEASE_MS, ALIVE_MS, flag, ROOM_MS)
         for key, fence, _, _ in answer[5]:
             held = (key.decode(), fence, claim_id)

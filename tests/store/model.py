@@ -187,7 +187,7 @@ class Model(Rows):
                     jobs.append([key, int(state["fence"]), call, self.answered_state(key)])
         else:
             self._promote()
-            can_take, can_make_room = idle and wanted > 0, not idle and room_ms > 0
+            can_take, can_make_room = bool(idle), not idle and room_ms > 0
             if (can_take or can_make_room) and self.suspect and not self.solo_is_taken(worker):
                 self.solo = {}
                 if can_take:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from queuekit.job import Status
+
+CLAIM_BYTES = 4 * 1024 * 1024
+"Of calls: an answer takes in no further job when it has so many."
 
 
 async def test_of_two_priorities_the_lower_number_goes_first(hand):
@@ -127,3 +132,19 @@ async def test_jobs_that_run_take_no_place_in_a_full_queue(hand):
     await hand.claim()
     [accepted] = await hand.store.enqueue([hand.new("b")], max_waiting=1)
     assert accepted.verdict == "new"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("bytes_more", "jobs"), [(0, 4), (-1, 5)])
+async def test_a_claim_is_answered_with_some_megabytes_and_not_with_all_that_waits(
+    hand, bytes_more, jobs
+):
+    each = CLAIM_BYTES // 4
+    for number in range(6):
+        new = hand.new(f"n{number}")
+        head = f"{new.id} {hand.now_ms}\n"
+        size = each - len(head) + (bytes_more if number == 0 else 0)
+        await hand.store.enqueue([replace(new, call=b"x" * size)])
+    assert await hand.claim_keys(9) == [f"n{number}" for number in range(jobs)]
+    assert await hand.token(), "what is left is for another one"
+    assert await hand.claim_keys(9) == [f"n{number}" for number in range(jobs, 6)]
