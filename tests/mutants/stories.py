@@ -47,6 +47,7 @@ from tests.mutants.in_trouble import (
     again,
     clock_steps,
     deaf,
+    full_memory,
     handover,
     hung,
     killers,
@@ -88,7 +89,7 @@ STORIES = {
     for story in (
         errands, retries, killers, hung, aborts, unique, order, groups, leaving, handover, stopped,
         limits, results, scheduled, again, outage, clock_steps, deaf, cron, deploy, records, damaged,
-        starved, renewals, set_forward, abort_races, cut_claim,
+        starved, full_memory, renewals, set_forward, abort_races, cut_claim,
         unanswered_claim, handed_back, hooks, heard, lost_late, tokens, set_back, taken, missed,
         resent, listening, caught_up, statistics,
         half_a_deploy, forgotten, between_runs, counters, bunch, set_aside, aborted_before,
