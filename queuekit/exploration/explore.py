@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from queuekit.exploration import parallel, points, reduction
+from queuekit.exploration import elsewhere, parallel, points, reduction
 from queuekit.exploration.arguments import (
     check_amount,
     check_story,
@@ -48,6 +48,9 @@ SEEDS = 100
 GUARD = 0.05
 "Share of runs that are lived twice and compared."
 
+ELSEWHERE = 2
+"Of these, so many are lived in two other processes, too: the boring one, and one with misfortunes."
+
 
 @dataclass
 class Exploration:
@@ -69,6 +72,8 @@ class Exploration:
     "Why one was not, of the first for which that is known."
     excused: Counter[str] = field(default_factory=Counter)
     "What stories raised because of a misfortune, by its first words; no promise is broken by it."
+    elsewhere: str = ""
+    "What was compared with other processes, in words; or why nothing was."
     points: int = 0
     "Places at which a worker was killed, under `redeliver`."
 
@@ -221,6 +226,8 @@ class _Exploring:
         if self._folder is not None:
             self._kept = Kept(self._folder, self._story, self._terms.name)
         began = time.monotonic()
+        if budget.guard:
+            elsewhere.begin(self._story, self._terms)
         with _quick():
             self.kept_first()
             if redeliver:
@@ -230,6 +237,9 @@ class _Exploring:
                 self.exhaust(deviations, budget.seeds or EVERY_RUNS, until, guard=budget.guard)
             else:
                 self.search(budget.runs, until, guard=budget.guard, jobs=budget.jobs)
+            if budget.guard:
+                few = [self._portfolio.plan(n) for n in range(min(ELSEWHERE, self.result.runs))]
+                self.result.elsewhere = elsewhere.compared(self._story, few, self._terms)
         self.result.seconds = time.monotonic() - began
         self.not_vacuous(reach)
         return self.result

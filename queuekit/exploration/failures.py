@@ -155,7 +155,7 @@ class Kept:
         self._folder = folder
         self._story = story
         self._name = name_of(story, name)
-        self._target = _place(folder, story)
+        self._target = place_of(folder, story)
 
     def all(self) -> list[Scenario]:
         """Those that there are, in the order of their files; scenarios of other kinds are none of them."""
@@ -183,7 +183,7 @@ class Kept:
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{failure.token}.toml"
-        fields = _fields(self._folder, self._story, terms)
+        fields = fields_of(self._folder, self._story, terms)
         path.write_text(_written(failure, self._target, fields), "utf-8")
         return replace(failure, path=path)
 
@@ -200,7 +200,7 @@ class Kept:
             "token": kept.path.stem,
             "versions": scenario.current_versions(),
             **dict.fromkeys(_TERMS),
-            **_fields(self._folder, self._story, terms),
+            **fields_of(self._folder, self._story, terms),
         }
         ours.pop("test", None)  # it may have another name now
         if any(kept.exploring.get(name) != value for name, value in ours.items()):
@@ -272,12 +272,12 @@ def _same_target(folder: Path, one: str, other: str) -> bool:
     return name == other_name and (folder / file).resolve() == (folder / other_file).resolve()
 
 
-def _place(folder: Path, thing: object, beside: object = None) -> str:
+def place_of(folder: Path, thing: object, beside: object = None) -> str:
     file, name, _ = target_of(thing, beside)
     return f"{os.path.relpath(file, folder.resolve())}:{name}"
 
 
-def _fields(folder: Path, story: Story, terms: Terms) -> dict[str, Any]:
+def fields_of(folder: Path, story: Story, terms: Terms) -> dict[str, Any]:
     """What a failure was lived with, beside its plan, as its file has it."""
     fields: dict[str, Any] = {}
     if name := name_of(story, terms.name):
@@ -291,8 +291,8 @@ def _fields(folder: Path, story: Story, terms: Terms) -> dict[str, Any]:
         fields["check"] = False
     lists = {
         "once": list(terms.once),
-        "invariants": [_place(folder, rule, story) for rule in terms.invariants],
-        "checkers": [_place(folder, each, story) for each in _given_checkers(story, terms)],
+        "invariants": [place_of(folder, rule, story) for rule in terms.invariants],
+        "checkers": [place_of(folder, each, story) for each in _given_checkers(story, terms)],
     }
     return {**fields, **{name: value for name, value in lists.items() if value}}
 
@@ -371,6 +371,20 @@ def replay(kept: Scenario, *, backend: str | None = None, flush: bool = False) -
         SimulationError: its story, or an invariant of it, cannot be imported; the message says how
             such a failure is replayed.
     """
+    story, terms = explored_by(kept, backend=backend, flush=flush)
+    with silent():
+        run = relive(kept, story, terms, tell=True)
+    return Replayed(run, str(kept.exploring.get("expect", {}).get("promise", "")))
+
+
+def explored_by(
+    kept: Scenario, *, backend: str | None = None, flush: bool = False
+) -> tuple[Story, Terms]:
+    """The story of a failure's file, and on which terms it was explored; see `fields_of`.
+
+    Raises:
+        SimulationError: something of it cannot be imported.
+    """
     options: dict[str, Any] = dict(kept.exploring)
     story = _loaded(kept, kept.target)
     terms = Terms(
@@ -383,9 +397,7 @@ def replay(kept: Scenario, *, backend: str | None = None, flush: bool = False) -
         invariants=tuple(_loaded(kept, target) for target in options.get("invariants", ())),
         checkers=checkers_of(story, [_loaded(kept, each) for each in options.get("checkers", ())]),
     )
-    with silent():
-        run = relive(kept, story, terms, tell=True)
-    return Replayed(run, str(options.get("expect", {}).get("promise", "")))
+    return story, terms
 
 
 def _loaded(kept: Scenario, target: str) -> Any:

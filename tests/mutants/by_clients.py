@@ -257,7 +257,11 @@ async def listening(simulation):
             await ctx["job"].update(progress=0.9)  # a run that is to end still holds its job
             await effect("cleaned")
 
-    worker(simulation, tasks=[cleans_up, slow, fails], lease_s=60.0)
+    async def fails_late(ctx):
+        await asyncio.sleep(1)
+        raise ValueError("too late")
+
+    worker(simulation, tasks=[cleans_up, slow, fails_late], lease_s=60.0)
     web, queue = simulation.process("web"), simulation.queue
     told = {key: [] for key in ("stopped", "runs", "fails")}
     times = []
@@ -271,7 +275,12 @@ async def listening(simulation):
         await bring(queue, "cleans_up", key="stopped", timeout=60, scheduled=timedelta(seconds=2))
         await bring(queue, "slow", key="runs", seconds=2, scheduled=timedelta(seconds=2))
         await bring(
-            queue, "fails", key="fails", retries=2, retry_delay=3, scheduled=timedelta(seconds=2)
+            queue,
+            "fails_late",
+            key="fails",
+            retries=2,
+            retry_delay=3,
+            scheduled=timedelta(seconds=2),
         )
         listens = asyncio.create_task(insist(queue.listen, list(told), callback))
         await asyncio.sleep(5)
