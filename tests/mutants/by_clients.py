@@ -258,17 +258,20 @@ async def listening(simulation):
             await effect("cleaned")
 
     async def fails_late(ctx):
-        await asyncio.sleep(1)
+        await asyncio.sleep(1.1)  # no whole second, in which a listener would look by itself
+        failed_at.append(asyncio.get_running_loop().time())
         raise ValueError("too late")
 
     worker(simulation, tasks=[cleans_up, slow, fails_late], lease_s=60.0)
     web, queue = simulation.process("web"), simulation.queue
     told = {key: [] for key in ("stopped", "runs", "fails")}
-    times = []
+    times, failed_at, queued_at = [], [], []
 
     def callback(key, status):
         told[key].append(str(status))
         times.append(asyncio.get_running_loop().time())
+        if (key, str(status)) == ("fails", "queued"):
+            queued_at.append(times[-1])
         return all(said and said[-1] in TERMINAL_STATUSES for said in told.values())
 
     async def asks():
@@ -297,6 +300,8 @@ async def listening(simulation):
                 "fails": ["queued", "active", "queued", "active", "failed"],
             }, told
             assert times == sorted(times)
+            late = queued_at[1] - failed_at[0]
+            assert late < 0.01, f"that it is queued again was told {late} s later"
             simulation.effects("cleaned").happened(times=1)
 
     await web.run(asks)
