@@ -13,7 +13,7 @@ from queuekit.errors import (
     JobStateError,
 )
 from queuekit.job import TERMINAL_STATUSES, Status
-from tests.mutants.tasks import fails, insist, slow, worker
+from tests.mutants.tasks import insist, slow, worker
 from tests.mutants.web import bring, calm, ended, job_of, put, seen
 
 
