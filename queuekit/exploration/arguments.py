@@ -70,6 +70,11 @@ def check_terms(terms: Terms) -> None:
     """Raises SimulationError for limits that are none, and for a backend that is no name."""
     number("explore", "limit", terms.limit, hint="Virtual seconds: an hour is enough for most.")
     whole("explore", "steps", terms.steps, least=1, hint="Of the event loop, in one run.")
+    if not isinstance(terms.name, str):
+        raise SimulationError(
+            f"explore(name={terms.name!r}): it is a text, by which failures are kept.\n"
+            "  explore(story_of(3), name='three orders')"
+        )
     if not isinstance(terms.backend, str):
         raise SimulationError(
             f"explore(backend={terms.backend!r}): it is a name, or an address.\n"

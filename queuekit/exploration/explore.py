@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from queuekit.exploration import parallel, points, reduction
+from queuekit.exploration import elsewhere, parallel, points, reduction
 from queuekit.exploration.arguments import (
     check_amount,
     check_story,
@@ -48,6 +48,9 @@ SEEDS = 100
 GUARD = 0.05
 "Share of runs that are lived twice and compared."
 
+ELSEWHERE = 2
+"Of these, so many are lived in two other processes, too: the boring one, and one with misfortunes."
+
 
 @dataclass
 class Exploration:
@@ -69,6 +72,8 @@ class Exploration:
     "Why one was not, of the first for which that is known."
     excused: Counter[str] = field(default_factory=Counter)
     "What stories raised because of a misfortune, by its first words; no promise is broken by it."
+    elsewhere: str = ""
+    "What was compared with other processes, in words; or why nothing was."
     points: int = 0
     "Places at which a worker was killed, under `redeliver`."
 
@@ -156,6 +161,7 @@ def explore(
     redeliver: bool = False,
     deviations: int | None = None,
     check: bool = True,
+    name: str = "",
 ) -> Exploration:
     """Live through a story again and again, each time with other schedules and misfortunes.
 
@@ -177,21 +183,20 @@ def explore(
         limit, steps: virtual seconds after all misfortune, and steps of the loop in all, that a run may take.
         guard: the share of runs that are lived twice and must be the same; at least one, unless it is 0.
         jobs: processes that share the runs; the result is that of one.
-        kept: the folder of failures; None keeps none.
+        kept, name: the folder of failures (None keeps none), and by what they are known beside their story.
         redeliver: kill the worker at each point of the boring run too, each point once.
         deviations: instead of seeds, every run that differs from the boring one in at most so many
             decisions, up to `seeds` runs (10,000); `exhausted` tells whether these were all.
         check: whether the promises are checked.
 
     Raises:
-        ExplorationFailed: a run broke something. It is an AssertionError, with the reduced run as a story
-            and the command that replays it.
+        ExplorationFailed: a run broke something: an AssertionError, with the reduced run and what replays it.
         Vacuous: no job ever ran, or a label of `reach`, or an effect of `once`, never came.
         NotRepeatable, SimulationError: a run lived twice was not the same; an argument makes no sense.
     """
     rules, checks = functions(invariants, "invariants"), functions(checkers, "checkers")
-    once, reach = names(once, "once"), names(reach, "reach")
-    terms = Terms(backend, limit, rules, checkers_of(story, checks), once, check, steps=steps)
+    once, reach, checks = names(once, "once"), names(reach, "reach"), checkers_of(story, checks)
+    terms = Terms(backend, limit, rules, checks, once, check, steps=steps, name=name)
     portfolio = Portfolio(schedules_of(schedules), checked(faults), first_seed, not redeliver)
     budget = Budget(seeds, minutes, guard, jobs)
     return _Exploring(story, terms, portfolio, kept).explored(budget, redeliver, deviations, reach)
@@ -218,8 +223,11 @@ class _Exploring:
         check_amount(
             **budget._asdict(), first_seed=self._portfolio.first_seed, deviations=deviations
         )
-        self._kept = None if self._folder is None else Kept(self._folder, self._story)
+        if self._folder is not None:
+            self._kept = Kept(self._folder, self._story, self._terms.name)
         began = time.monotonic()
+        if budget.guard:
+            elsewhere.begin(self._story, self._terms)
         with _quick():
             self.kept_first()
             if redeliver:
@@ -229,6 +237,9 @@ class _Exploring:
                 self.exhaust(deviations, budget.seeds or EVERY_RUNS, until, guard=budget.guard)
             else:
                 self.search(budget.runs, until, guard=budget.guard, jobs=budget.jobs)
+            if budget.guard:
+                few = [self._portfolio.plan(n) for n in range(min(ELSEWHERE, self.result.runs))]
+                self.result.elsewhere = elsewhere.compared(self._story, few, self._terms)
         self.result.seconds = time.monotonic() - began
         self.not_vacuous(reach)
         return self.result

@@ -114,14 +114,31 @@ def _given_checkers(story: Story, terms: Terms) -> list[object]:
     return [each for each in terms.checkers if not any(each is other for other in own)]
 
 
-def token_of(story: Story, promise: str, seed: int, tape: Sequence[Deviation]) -> str:
+def name_of(story: Story, name: str) -> str:
+    """By which the failures of a story are known, beside its file and name.
+
+    The one that was given; else, for a story that has no name of its own in a module, the test that runs:
+    one function may make many stories, and a test of many parameters is many tests.
+    """
+    return name or ("" if target_of(story).importable else running_test())
+
+
+def running_test() -> str:
+    """The test that pytest runs, as it is called on the command line; empty if none runs."""
+    return os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
+
+
+def token_of(
+    story: Story, promise: str, seed: int, tape: Sequence[Deviation], name: str = ""
+) -> str:
     """Eight hexadecimal digits that stand for a failure, wherever it is kept.
 
     Stories of one name in two files of one name have two tokens.
     """
-    file, name, _ = target_of(story)
+    file, of, _ = target_of(story)
     decisions = [(d.site, d.nth, d.value) for d in tape]
-    text = json.dumps([Path(os.path.relpath(file)).as_posix(), name, promise, seed, decisions])
+    whose = [Path(os.path.relpath(file)).as_posix(), of, *filter(None, [name_of(story, name)])]
+    text = json.dumps([*whose, promise, seed, decisions])
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
@@ -131,12 +148,14 @@ class Kept:
     Args:
         folder: made when there is something to keep.
         story: whose they are, by its file and name.
+        name: by which they are known besides; see `name_of`.
     """
 
-    def __init__(self, folder: Path, story: Story) -> None:
+    def __init__(self, folder: Path, story: Story, name: str = "") -> None:
         self._folder = folder
         self._story = story
-        self._target = _place(folder, story)
+        self._name = name_of(story, name)
+        self._target = place_of(folder, story)
 
     def all(self) -> list[Scenario]:
         """Those that there are, in the order of their files; scenarios of other kinds are none of them."""
@@ -148,7 +167,11 @@ class Kept:
                 if _TOKEN.fullmatch(path.stem):  # one of ours, spoiled
                     raise
                 continue  # somebody else's file, of whatever kind
-            if kept.is_failure and _same_target(self._folder, kept.target, self._target):
+            if (
+                kept.is_failure
+                and kept.exploring.get("name", "") == self._name
+                and _same_target(self._folder, kept.target, self._target)
+            ):
                 found.append(kept)
         return found
 
@@ -160,7 +183,7 @@ class Kept:
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{failure.token}.toml"
-        fields = _fields(self._folder, self._story, terms)
+        fields = fields_of(self._folder, self._story, terms)
         path.write_text(_written(failure, self._target, fields), "utf-8")
         return replace(failure, path=path)
 
@@ -177,8 +200,9 @@ class Kept:
             "token": kept.path.stem,
             "versions": scenario.current_versions(),
             **dict.fromkeys(_TERMS),
-            **_fields(self._folder, self._story, terms),
+            **fields_of(self._folder, self._story, terms),
         }
+        ours.pop("test", None)  # it may have another name now
         if any(kept.exploring.get(name) != value for name, value in ours.items()):
             return False
         if not obstacle_of(self._story, terms):
@@ -199,8 +223,10 @@ def keep(kept: Kept | None, failure: Failure, terms: Terms) -> tuple[Failure, st
             f"run this test again, which looks for it anew (it could not be kept: {error})",
         )
     if failure.obstacle:
+        test = running_test()
+        again = f": pytest {shlex.quote(test)}" if test else ""
         return failure, (
-            "run this test again, in which the kept failure comes first\n"
+            f"run this test again, in which the kept failure comes first{again}\n"
             f"  (no command can: {failure.obstacle})"
         )
     assert failure.path is not None
@@ -246,22 +272,27 @@ def _same_target(folder: Path, one: str, other: str) -> bool:
     return name == other_name and (folder / file).resolve() == (folder / other_file).resolve()
 
 
-def _place(folder: Path, thing: object, beside: object = None) -> str:
+def place_of(folder: Path, thing: object, beside: object = None) -> str:
     file, name, _ = target_of(thing, beside)
     return f"{os.path.relpath(file, folder.resolve())}:{name}"
 
 
-def _fields(folder: Path, story: Story, terms: Terms) -> dict[str, Any]:
+def fields_of(folder: Path, story: Story, terms: Terms) -> dict[str, Any]:
     """What a failure was lived with, beside its plan, as its file has it."""
-    fields: dict[str, Any] = {"limit": float(terms.limit), "steps": terms.steps}
+    fields: dict[str, Any] = {}
+    if name := name_of(story, terms.name):
+        fields["name"] = name
+    if test := running_test():
+        fields["test"] = test
+    fields |= {"limit": float(terms.limit), "steps": terms.steps}
     if terms.backend in ("server", "both"):  # an address may have a password in it
         fields["backend"] = terms.backend
     if not terms.check:
         fields["check"] = False
     lists = {
         "once": list(terms.once),
-        "invariants": [_place(folder, rule, story) for rule in terms.invariants],
-        "checkers": [_place(folder, each, story) for each in _given_checkers(story, terms)],
+        "invariants": [place_of(folder, rule, story) for rule in terms.invariants],
+        "checkers": [place_of(folder, each, story) for each in _given_checkers(story, terms)],
     }
     return {**fields, **{name: value for name, value in lists.items() if value}}
 
@@ -340,6 +371,20 @@ def replay(kept: Scenario, *, backend: str | None = None, flush: bool = False) -
         SimulationError: its story, or an invariant of it, cannot be imported; the message says how
             such a failure is replayed.
     """
+    story, terms = explored_by(kept, backend=backend, flush=flush)
+    with silent():
+        run = relive(kept, story, terms, tell=True)
+    return Replayed(run, str(kept.exploring.get("expect", {}).get("promise", "")))
+
+
+def explored_by(
+    kept: Scenario, *, backend: str | None = None, flush: bool = False
+) -> tuple[Story, Terms]:
+    """The story of a failure's file, and on which terms it was explored; see `fields_of`.
+
+    Raises:
+        SimulationError: something of it cannot be imported.
+    """
     options: dict[str, Any] = dict(kept.exploring)
     story = _loaded(kept, kept.target)
     terms = Terms(
@@ -352,18 +397,18 @@ def replay(kept: Scenario, *, backend: str | None = None, flush: bool = False) -
         invariants=tuple(_loaded(kept, target) for target in options.get("invariants", ())),
         checkers=checkers_of(story, [_loaded(kept, each) for each in options.get("checkers", ())]),
     )
-    with silent():
-        run = relive(kept, story, terms, tell=True)
-    return Replayed(run, str(options.get("expect", {}).get("promise", "")))
+    return story, terms
 
 
 def _loaded(kept: Scenario, target: str) -> Any:
     file, _, name = target.partition(":")
     if not name.isidentifier():
+        test = kept.exploring.get("test")
+        again = f"pytest {shlex.quote(test)}" if test else "explore() replays what was kept first"
         raise NoSuchFailure(
             f"{kept.path}: {name!r} of {file} has no name of its own in that module, so no command can"
             " call it.\n"
-            "  Run its test again: explore() replays what was kept first.\n"
+            f"  Run its test again: {again}.\n"
             "  What is defined at the top of a module can be replayed by a command: the story, and what is"
             " given as invariants= and checkers= (or story.checkers = (...), which the story brings along)."
         )

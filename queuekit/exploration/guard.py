@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import TypeVar
 
+from queuekit.exploration.elsewhere import begin, compared
 from queuekit.exploration.errors import NotRepeatable
 from queuekit.exploration.living import Plan, Run, Story, Terms, run_once
 from queuekit.exploration.silence import silent
@@ -35,8 +36,11 @@ def assert_repeatable(
     backend: str = "fakeredis",
     faults: Collection[str] | None = None,
     schedules: Collection[str] = SCHEDULES,
-) -> None:
+) -> str:
     """Live through some runs of a story twice each, and compare them line by line.
+
+    And once each in two other processes, whose sets have other orders, if the story is found there: at the
+    top of a module that can be imported by itself.
 
     `explore` does so with a share of its runs (`guard=`). This is for a story, or a simulated application, of
     which one wants to know just that.
@@ -49,16 +53,24 @@ def assert_repeatable(
         faults: kinds of misfortune (default: those that `explore` has by default; `()` is none).
         schedules: of "fifo", "random" and "pct", by turns.
 
+    Returns:
+        What was compared with other processes, in words; or why nothing was.
+
     Raises:
         NotRepeatable: two runs of one seed differ; its message has the first line that does, with both sides.
         SimulationError: there is no such fault or schedule.
     """
     kinds, turns = checked(faults), schedules_of(schedules)
+    terms = Terms(backend=backend, check=False)
+    plans = [
+        Plan(seed, turns[(seed - first_seed) % len(turns)], drawn(seed, kinds), choices=True)
+        for seed in range(first_seed, first_seed + seeds)
+    ]
+    begin(story, terms)
     with silent():
-        for number in range(seeds):
-            seed = first_seed + number
-            plan = Plan(seed, turns[number % len(turns)], drawn(seed, kinds), choices=True)
-            lived_twice(story, plan, Terms(backend=backend, check=False))
+        for plan in plans:
+            lived_twice(story, plan, terms)
+    return compared(story, plans, terms)
 
 
 def lived_twice(story: Story, plan: Plan, terms: Terms, *, ask: bool = False) -> Run:

@@ -84,6 +84,8 @@ class Terms:
     check: bool = True
     flush: bool = False
     steps: int = STEPS_PER_RUN
+    name: str = ""
+    "By which its failures are known, beside the story."
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ class Breach:
 
     promise: str
     """P1, ..., `invariant:<name>`, `effect:<name>`, `story:<exception>:<file>:<line>`, `worker:<exception>`,
-    `deadlock`, `livelock` or `time limit`."""
+`task:<exception>`,     `deadlock`, `livelock` or `time limit`."""
     what: str
     at_s: float = 0.0
     "Virtual seconds since the world began."
@@ -361,6 +363,7 @@ class _Living:
         found += _done_twice(simulation, () if lost else self._terms.once)
         found += self._broken_processes(simulation, watch)
         found += _broken_callbacks(simulation)
+        found += self._broken_tasks(simulation, watch)
         # What the queue broke comes first: a story often fails because of it.
         self._run.breaches[:0] = found
 
@@ -378,6 +381,17 @@ class _Living:
                 continue
             what = f"{process.id} ended by itself: {_words(error)}"
             found.append(Breach(f"{kind}:{type(error).__name__}", what, _now_s(simulation)))
+        return found
+
+    def _broken_tasks(self, simulation: Simulation, watch: Watch) -> list[Breach]:
+        """Tasks whose exception nobody has asked for, unless it is a misfortune's."""
+        found = []
+        for task, error in simulation.loop.unasked_tasks():
+            if self._swarm.data_lost or excused(simulation, watch, error):
+                self._run.excused = _words(error)
+                continue
+            what = f"{task} ended by {_words(error)}, and nobody has asked for it"
+            found.append(Breach(f"task:{type(error).__name__}", what, _now_s(simulation)))
         return found
 
     def _broken(self, simulation: Simulation, promise: str, what: str, job: str = "") -> None:

@@ -36,7 +36,7 @@ class Reduced:
             seed=seed,
             tape=self.tape,
             story=self.run.story,
-            token=token_of(story, broken.promise, seed, self.tape),
+            token=token_of(story, broken.promise, seed, self.tape, terms.name),
             schedule=self.schedule,
             faults=tuple(kind for kind in kinds if kind in struck),
             at_s=broken.at_s,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import NamedTuple
+
+TOLD_LENGTH = 40
+"Characters of a value that a name tells; longer ones are left out."
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
@@ -82,4 +86,32 @@ def _described(thing: object) -> str:
         words = ", ".join([_described(thing.func), *given])
         return f"partial({_ADDRESS.sub('', words)})"
     name = getattr(thing, "__qualname__", None)
-    return name if isinstance(name, str) else f"an object of {type(thing).__qualname__}"
+    if not isinstance(name, str):
+        return f"an object of {type(thing).__qualname__}"
+    made_with = ", ".join(f"{each}={value!r}" for each, value in _made_with(_inner(thing)))
+    return f"{name}({made_with})" if made_with else name
+
+
+def _made_with(function: object) -> Iterator[tuple[str, object]]:
+    """Plain values by which a function differs from others that the same code has made."""
+    code = getattr(function, "__code__", None)
+    if not isinstance(function, FunctionType) or code is None:
+        return
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # it has no value yet
+            if _is_plain(cell.cell_contents):
+                yield name, cell.cell_contents
+    defaults = function.__defaults__ or ()
+    positional = code.co_varnames[: code.co_argcount]
+    known = [*zip(positional[len(positional) - len(defaults) :], defaults, strict=True)]
+    for name, value in (*known, *(function.__kwdefaults__ or {}).items()):
+        if _is_plain(value):
+            yield name, value
+
+
+def _is_plain(value: object) -> bool:
+    """Whether it reads the same in each process."""
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    plain = value is None or isinstance(value, bool | int | float | str | bytes)
+    return plain and len(repr(value)) <= TOLD_LENGTH

@@ -14,6 +14,7 @@ from queuekit.simulation.errors import ServersDisagree as ServersDisagree
 from queuekit.simulation.errors import SimulationDeadlock as SimulationDeadlock
 from queuekit.simulation.errors import SimulationError as SimulationError
 from queuekit.simulation.errors import SimulationLivelock as SimulationLivelock
+from queuekit.simulation.errors import TaskFailed as TaskFailed
 from queuekit.simulation.errors import VirtualTimeLimit as VirtualTimeLimit
 from queuekit.simulation.faults import Fault as Fault
 from queuekit.simulation.journal import JobRecord as JobRecord
@@ -52,6 +53,7 @@ __all__ = [
     "SimulationError",
     "SimulationLivelock",
     "Step",
+    "TaskFailed",
     "VirtualTimeLimit",
     "busy",
 ]

@@ -47,7 +47,7 @@ def _take_leave(loop: SimulatedLoop) -> None:
     dead = [process for process in loop.processes if not process.alive]
     for process in dead:
         process.unwind()
-    unwound = {task for process in dead for task in process.tasks()}
+    unwound = {task for process in dead for task in process.tasks}
     for _ in range(CANCEL_ROUNDS):
         tasks = [task for task in loop.unfinished() if task not in unwound]
         if not tasks:

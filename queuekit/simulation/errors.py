@@ -60,6 +60,10 @@ class CallbackFailed(SimulationError):  # noqa: N818 (says what happened)
     """A callback of the event loop raised, which asyncio logs only."""
 
 
+class TaskFailed(SimulationError):  # noqa: N818 (says what happened)
+    """A task ended by an exception that nobody has asked for, which asyncio logs at some time."""
+
+
 class FaultNeverFired(SimulationError):  # noqa: N818 (says what happened)
     """A misfortune was asked for and did not happen."""
 

@@ -16,8 +16,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from queuekit.simulation.chooser import Chooser
 from queuekit.simulation.clock import VirtualClock
-from queuekit.simulation.errors import CallbackFailed, RefusedInSimulation, SimulationError
+from queuekit.simulation.errors import (
+    CallbackFailed,
+    RefusedInSimulation,
+    SimulationError,
+    TaskFailed,
+)
 from queuekit.simulation.process import PROCESS, Handlers, client_in
+from queuekit.simulation.tasks import Tasks
 from queuekit.simulation.threads import Batons
 from queuekit.simulation.trace import Trace
 from queuekit.simulation.turn import STEPS_PER_INSTANT, TurningLoop
@@ -83,6 +89,8 @@ class SimulatedLoop(TurningLoop):
     def begin_world(self, clock: VirtualClock, *, trace: Trace, chooser: Chooser) -> None:
         super().begin_world(clock, trace=trace, chooser=chooser)
         self.unseen.clear()
+        self.tasks = Tasks()
+        "Of no process: the test's own."
         self.program: Program | None = None
         "The sync code that belongs to no process, as far as it uses signals."
         self._broken_callbacks: list[tuple[str, BaseException]] = []
@@ -111,8 +119,7 @@ class SimulatedLoop(TurningLoop):
         task.__init__(coro, loop=self, name=name, context=context, **options)  # type: ignore[misc]
         self._know(task)
         process = context.get(PROCESS)
-        if process is not None:
-            process.adopt(task)
+        (self.tasks if process is None else process.tasks).add(task)
         return task
 
     def context_of(self, task: asyncio.Task[Any]) -> Context:
@@ -166,6 +173,35 @@ class SimulatedLoop(TurningLoop):
                 f"{message}: {type(error).__name__}: {error}.\n"
                 "  Nobody heard of it: asyncio logs such an error, and goes on.\n"
                 "  Mend the callback; or, if it may raise, take it in by loop.set_exception_handler()."
+            )
+            failed.__cause__ = error
+            return failed
+        return None
+
+    def unasked_tasks(self) -> list[tuple[str, BaseException]]:
+        """Tasks of the test, and of processes that live, whose exception nobody has asked for, in words.
+
+        An application that has a handler for what nobody hears of hears of it now; then it is none of these.
+        """
+        owners = [("", self.tasks), *((f" of {p.id}", p.tasks) for p in self.processes if p.alive)]
+        found = []
+        for owner, tasks in owners:
+            for task, error in tasks.unasked():
+                if self._exception_handler is None:  # type: ignore[attr-defined]
+                    found.append((f"task {task.get_name()!r}{owner}", error))
+                    continue
+                message = "Task exception was never retrieved"
+                self.call_exception_handler({"message": message, "exception": error, "task": task})
+        return found
+
+    def failed_task(self) -> TaskFailed | None:
+        """What to raise for the first of them, if any."""
+        for task, error in self.unasked_tasks():
+            failed = TaskFailed(
+                f"{task} ended by {type(error).__name__}: {error}.\n"
+                "  Nobody has asked for it: asyncio logs it when a collector finds the task, and goes on.\n"
+                "  Await the task, or ask for its exception() in a done callback; or, if it may fail,\n"
+                "  take that in by loop.set_exception_handler()."
             )
             failed.__cause__ = error
             return failed

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from queuekit.simulation.clock import OwnClock
 from queuekit.simulation.observe import Hop
 from queuekit.simulation.scope import OWN_CLOCK
+from queuekit.simulation.tasks import Tasks
 from queuekit.simulation.unwinding import (
     UNWIND_ROUNDS,
     take_down_generator,
@@ -82,8 +83,8 @@ class Process:
         self._context = copy_context()
         self._context.run(PROCESS.set, self)
         self._context.run(OWN_CLOCK.set, self.clock)
-        self._tasks: dict[asyncio.Task[Any], None] = {}
-        self._prune_at = 64
+        self.tasks = Tasks()
+        "Those that were made here, but for some that have ended."
         self._generators: weakref.WeakSet[AsyncGenerator[Any, Any]] = weakref.WeakSet()
         self._left_generators: list[AsyncGenerator[Any, Any]] = []
         "Strong, when it is dead: as the tasks."
@@ -99,20 +100,9 @@ class Process:
         """Call a function in this process: what it creates belongs to it."""
         return self._context.copy().run(partial(function, *arguments, **keywords))
 
-    def adopt(self, task: asyncio.Task[Any]) -> None:
-        """Called by the loop: a task was made here. Strong, so that no collector unwinds a dead one."""
-        if len(self._tasks) >= self._prune_at:
-            self._tasks = {known: None for known in self._tasks if not known.done()}
-            self._prune_at = 2 * len(self._tasks) + 64
-        self._tasks[task] = None
-
     def adopt_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
         """Called by the loop: an async generator was begun here."""
         self._generators.add(generator)
-
-    def tasks(self) -> list[asyncio.Task[Any]]:
-        """The tasks that were made here, but for some that have ended."""
-        return list(self._tasks)
 
     def kill(self) -> None:
         """The process is gone, as by SIGKILL: no `finally` runs, and nothing it meant to send is sent.
@@ -144,7 +134,7 @@ class Process:
         So `asyncio.run` does: their `finally` runs, and may still send something.
         """
         self.exited = self.exited or exited
-        left = {task: None for task in self._tasks if not task.done()}
+        left = {task: None for task in self.tasks if not task.done()}
 
         def ended(task: asyncio.Task[Any]) -> None:
             left.pop(task, None)
@@ -289,7 +279,7 @@ class Process:
                 wire.get_protocol().connection_lost(None)
             done: set[asyncio.Task[Any]] = set()
             for _ in range(UNWIND_ROUNDS):  # a `finally` may begin others
-                left = [task for task in self._tasks if task not in done]
+                left = [task for task in self.tasks if task not in done]
                 for task in left:
                     take_down_task(task, self.loop.context_of(task))
                 done.update(left)

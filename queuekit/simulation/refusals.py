@@ -66,6 +66,8 @@ class Refusals:
         Args:
             arguments: of the fault: `error`, and `server`, whose words it has.
         """
+        if wire.peer is None:
+            return None  # it is closed: nothing arrives
         code: str = arguments["error"]
         if code not in ERRORS:
             return code  # a text of the test's own strikes whatever it is asked for

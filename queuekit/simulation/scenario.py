@@ -50,7 +50,7 @@ PACKAGES = ("redis", "fakeredis", "freezegun", "croniter")
 WORLD_OPTIONS = ("seed", "start", "jitter", "steps_per_instant")
 EXPLORING = (
     "token", "schedule", "faults", "limit", "steps", "backend", "check", "once", "invariants",
-    "checkers", "expect", "versions",
+    "checkers", "expect", "versions", "name", "test",
 )  # fmt: skip
 "Fields of a failure's file."
 
@@ -71,6 +71,8 @@ _FIELDS: Mapping[str, tuple[Any, str]] = {
     "invariants": (list, 'a list of "file.py:function"'),
     "checkers": (list, 'a list of "file.py:function"'),
     "expect": (dict, "a table, [expect]"),
+    "name": (str, "a text"),
+    "test": (str, "a test, as pytest calls it"),
     "versions": (dict, "a table, [versions]"),
     "choices": (list, "tables, [[choices]]"),
     "recorded": (list, "tables, [[recorded]]"),

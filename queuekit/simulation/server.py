@@ -150,11 +150,11 @@ class EmbeddedServer:
             attributes["_lua_runtime"].execute("math.randomseed(0)")
 
     def close(self) -> None:
-        """Leave the Lua to the next server; what scripts may change in it is checked after each."""
+        """Leave the Lua to the next server, unless a script has left something in it."""
         attributes = {
             name: value for name, value in vars(self.fake).items() if name.startswith("_lua_")
         }
-        if attributes and not _spare_lua:
+        if attributes and not _spare_lua and self.lua.is_clean:
             attributes["_lua_current_socket"][0] = None
             _spare_lua.append((attributes, self.lua))
 
@@ -163,7 +163,7 @@ class EmbeddedServer:
         self._serve_parked()
         sender.flush()
         for connection in self.connections:
-            if connection.has_word:
+            if connection.outbox:
                 connection.flush()
 
     def _serve_parked(self) -> None:
@@ -184,7 +184,8 @@ class Connection(CommandRunner):
         self.lua = server.lua
         self.wire = wire
         self.number = wire.number
-        self._outbox: list[tuple[bytes, Any, bool]] = []
+        self.outbox: list[tuple[bytes, Any, bool]] = []
+        "What is to be sent."
         self._backlog: list[list[bytes]] = []
         self._traced = True
         self._answer: Any = None
@@ -200,11 +201,6 @@ class Connection(CommandRunner):
         """The number of the one that it uses."""
         number: int = self._db_num
         return number
-
-    @property
-    def has_word(self) -> bool:
-        """Whether something is to be sent."""
-        return bool(self._outbox)
 
     # -- commands
 
@@ -247,11 +243,11 @@ class Connection(CommandRunner):
         if protocol == 3 and isinstance(msg, list) and msg is not self._answer:
             data = b">" + data[1:]
         data, value = in_order(self._name, (data, _meaning(msg, data)))
-        self._outbox.append((data, value, self._traced))
+        self.outbox.append((data, value, self._traced))
 
     def flush(self) -> None:
         """Send what there is: an answer, then messages that the command sent to its own connection."""
-        outbox, self._outbox = self._outbox, []
+        outbox, self.outbox = self.outbox, []
         if len(outbox) == 1:  # nearly always
             [(data, value, traced)] = outbox
             self.wire.reply(data, value, traced=traced)
@@ -337,6 +333,7 @@ class Connection(CommandRunner):
             self.embedded.connections.remove(self)
             self._cleanup(self.embedded.fake)
             super().close()
+            self.embedded.fake.closed_sockets.clear()  # that is done
 
     def _blmove(self, *args: Any) -> Any:
         *keys_and_ends, timeout = args

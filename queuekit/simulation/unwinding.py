@@ -57,6 +57,9 @@ def take_down_task(task: asyncio.Task[Any], context: Context) -> None:
         task._log_traceback = False  # nobody was left to look
         return
     task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own switch
+    waits_for: asyncio.Future[Any] | None = task._fut_waiter  # type: ignore[attr-defined]
+    if waits_for is not None:
+        waits_for._log_traceback = False  # the task has not seen its exception yet, if it has one
     context.run(_take_down, task.get_coro())
 
 

@@ -161,6 +161,7 @@ class Simulation(Passing):
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         failed = unseen_failures(self._processes)
         broken = self.loop.take_refusal() or self.loop.broken_callback()
+        unasked = self.loop.failed_task()
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             self.loop.interrupted = True
         interrupted = self.loop.interrupted
@@ -169,6 +170,8 @@ class Simulation(Passing):
             raise_first(failed)
             if broken is not None:
                 raise broken
+            if unasked is not None:
+                raise unasked
             self.faults.check()
 
     def _refuse_inside_of_another(self) -> None:

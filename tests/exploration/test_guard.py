@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import itertools
+import re
+import sys
 
 import pytest
 
@@ -143,3 +146,100 @@ def test_a_guard_s_share_is_its_share(guard, twice):
 
     explore(story, seeds=8, guard=guard, kept=None, faults=(), schedules=["fifo"])
     assert len(lived) == 8 + twice
+
+
+# -- in other processes
+
+ORDERS = """
+import os
+
+from tests.exploration.shop import charged, ship
+
+TOWNS = {"Ulm", "Graz", "Bern", "Bonn", "Linz", "Köln"}
+
+
+async def of_a_set(simulation):
+    simulation.worker([ship])
+    for town in TOWNS:
+        await simulation.queue.enqueue("ship", key=town, order=1)
+
+
+async def sorted_first(simulation):
+    simulation.worker([ship])
+    for town in sorted(TOWNS):
+        await simulation.queue.enqueue("ship", key=town, order=1)
+
+
+async def follows_its_process(simulation):
+    simulation.worker([ship])
+    await simulation.queue.enqueue("ship", key=f"{os.getpid()}", order=1)
+
+
+async def dies(simulation):
+    await sorted_first(simulation)
+    if os.environ.get("PYTHONHASHSEED"):
+        os._exit(3)
+"""
+
+
+@pytest.fixture
+def orders(tmp_path, monkeypatch):
+    (tmp_path / "orders_of_a_test.py").write_text(ORDERS, "utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    yield importlib.import_module("orders_of_a_test")
+    sys.modules.pop("orders_of_a_test")
+
+
+LOOKS = [
+    lambda story: assert_repeatable(story, faults=(), seeds=1),
+    lambda story: explore(story, seeds=3, faults=(), kept=None).elsewhere,
+    lambda story: explore(story, seeds=4, faults=(), kept=None, jobs=2).elsewhere,
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("look", LOOKS)
+def test_the_order_of_a_set_of_texts_is_found(orders, look):
+    with pytest.raises(
+        NotRepeatable, match=r"with PYTHONHASHSEED=1 and in .* the traces part"
+    ) as told:
+        look(orders.of_a_set)
+    differing = re.search(r"\n *- (.*)\n *\+ (.*)\n", str(told.value))
+    towns = [next(t for t in orders.TOWNS if t in line) for line in differing.groups()]
+    assert towns[0] != towns[1]
+    assert "Sort what the code goes through" in str(told.value)
+    assert "were the same in two processes" in look(orders.sorted_first) or look is LOOKS[0]
+
+
+@pytest.mark.slow
+def test_what_follows_its_process_is_found(orders):
+    with pytest.raises(NotRepeatable, match="in a process with PYTHON"):
+        assert_repeatable(orders.follows_its_process, faults=(), seeds=1)
+
+
+@pytest.mark.slow
+def test_what_a_test_has_patched_here_is_no_difference(orders, monkeypatch):
+    monkeypatch.setattr(orders, "TOWNS", ("Ulm", "Graz"))
+    monkeypatch.setattr(orders, "sorted", lambda towns: towns, raising=False)
+    assert assert_repeatable(orders.sorted_first, faults=(), seeds=2) == (
+        "2 runs were the same in two processes whose sets have other orders"
+    )
+
+
+@pytest.mark.slow
+def test_where_no_other_process_can_be_asked_the_reason_is_told(orders):
+    async def nested(simulation):
+        await charged(simulation)
+
+    told = assert_repeatable(nested, seeds=1, faults=())
+    assert told.startswith("no run was compared with one in another process: its story (")
+    assert "has no name of its own" in told
+    told = assert_repeatable(orders.dies, seeds=1, faults=())
+    assert "a process died of it, or hung (EOFError" in told
+    assert "1 runs were" in assert_repeatable(orders.sorted_first, seeds=1, faults=())
+
+
+@pytest.mark.slow
+def test_without_a_guard_nobody_is_asked(orders):
+    assert explore(orders.of_a_set, seeds=2, faults=(), kept=None, guard=0).elsewhere == ""

@@ -13,6 +13,7 @@ import pytest
 
 from queuekit import cli
 from queuekit.exploration import ExplorationFailed, NotRepeatable, explore
+from queuekit.exploration.failures import KEPT
 from queuekit.simulation import SimulationError
 from tests.exploration.shop import charged, ship, sound
 
@@ -351,3 +352,92 @@ def test_a_spoiled_file_of_a_failure_is_told(tmp_path):
     (tmp_path / "0123abcd.toml").write_text("version = ", "utf-8")
     with pytest.raises(SimulationError, match=r"0123abcd\.toml cannot be read"):
         explore(charged, seeds=1, kept=tmp_path)
+
+
+# -- stories that one function makes
+
+MADE = """
+import pytest
+from queuekit.exploration import explore
+
+
+def story_of(n, *, broken=False, box=None):
+    async def work(ctx):
+        pass
+
+    async def story(simulation):
+        simulation.worker([work])
+        await simulation.queue.enqueue("work")
+        assert n != 3 or PASSES, f"{n} is too many"
+        assert not box, "the box is full"
+    return story
+
+
+PASSES = False
+
+
+@pytest.mark.parametrize("n", [3, 4])
+def test_each(n):
+    explored = explore(story_of(n), seeds=1, faults=())
+    assert explored.runs == 1  # none of another story's was relived
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_one_test_that_explores_two(full):
+    explore(story_of(1, box=[]), seeds=1, faults=(), name="an empty box")
+    explore(story_of(1, box=[1] if full else []), seeds=1, faults=(), name=f"a box, {full}")
+"""
+
+
+def pytest_says(*options, cwd):
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout
+
+
+def test_stories_that_one_function_makes_have_failures_of_their_own(tmp_path):
+    (tmp_path / "test_made.py").write_text(MADE, "utf-8")
+    said = pytest_says("test_made.py", cwd=tmp_path)
+    assert "2 failed, 2 passed" in said
+    kept = [path.read_text("utf-8") for path in (tmp_path / KEPT).glob("*.toml")]
+    assert sum('name = "test_made.py::test_each[3]"' in text for text in kept) == 1
+    made = 'scenario = "../../test_made.py:story_of.<locals>.story(box=None, n=3)"'
+    assert sum(made in text for text in kept) == 1
+    assert sum('name = "a box, True"' in text for text in kept) == 1
+    # Those beside pass, and leave alone what is not theirs.
+    assert "2 passed" in pytest_says("test_made.py", "-k", "4 or False", cwd=tmp_path)
+    assert len(list((tmp_path / KEPT).glob("*.toml"))) == 2
+
+
+def test_the_message_and_the_command_say_which_test_replays_it(tmp_path):
+    (tmp_path / "test_made.py").write_text(MADE, "utf-8")
+    said = pytest_says("test_made.py", "-k", "each", cwd=tmp_path)
+    again = "run this test again, in which the kept failure comes first: pytest "
+    assert f"{again}'test_made.py::test_each[3]'" in said
+    said = pytest_says("test_made.py::test_each[3]", cwd=tmp_path)
+    assert "kept from an earlier exploration" in said
+    [kept] = (tmp_path / KEPT).glob("*.toml")
+    replayed = subprocess.run(
+        [sys.executable, "-m", "queuekit", "replay", kept.stem],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert replayed.returncode == 2
+    assert "Run its test again: pytest 'test_made.py::test_each[3]'." in replayed.stderr
+
+
+def test_a_mended_one_is_deleted_by_its_own_test(tmp_path):
+    (tmp_path / "test_made.py").write_text(MADE, "utf-8")
+    pytest_says("test_made.py", "-k", "each", cwd=tmp_path)
+    (tmp_path / "test_made.py").write_text(MADE.replace("PASSES = False", "PASSES = True"), "utf-8")
+    pytest_says("test_made.py", "-k", "each and 4", cwd=tmp_path)
+    assert len(list((tmp_path / KEPT).glob("*.toml"))) == 1
+    pytest_says("test_made.py", "-k", "each and 3", cwd=tmp_path)
+    assert not list((tmp_path / KEPT).glob("*.toml"))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import timedelta
 
+from queuekit import CronJob
 from queuekit.errors import (
     JobStateError,
 )
@@ -246,6 +248,33 @@ async def renewals(simulation):
             assert (long.attempts, long.losses) == (1, 0), f"was lost: {long}"
 
     await web.run(asks)
+
+
+async def full_memory(simulation):
+    """No memory is left in Redis when the workers come: what is there is done, and nothing is refused."""
+    web, queue = simulation.process("web"), simulation.queue
+
+    async def asks():
+        await bring(queue, "slow", key="stopped", seconds=50, timeout=60)
+        await bring(queue, "beats", key="tells", timeout=60)
+        await bring(queue, "fails", key="fails", retries=3, retry_delay=2)
+        await bring(queue, "ok", key="due", scheduled=timedelta(seconds=4))
+        for number in range(5):
+            await bring(queue, "slow", key=f"n{number}", seconds=3, timeout=60)
+
+    await web.run(asks)
+    full = simulation.inject("error", command="*", error="OOM", times=10**9, optional=True)
+    yearly = CronJob(ok, "0 0 1 1 *")
+    worker(simulation, concurrency=2, cron_jobs=[yearly])
+    last = worker(simulation, concurrency=1)
+    await asyncio.sleep(8 + simulation.choose("when", 4))
+    with contextlib.suppress(JobStateError):
+        await web.run(insist, (await web.run(seen, queue, "stopped")).abort, "no more")
+    await last.stop()
+    await web.run(ended, queue, "stopped", "tells", "fails", "due", *(f"n{n}" for n in range(5)))
+    refused = [str(strike) for strike in full.fired if "cron" not in strike.where]
+    simulation.faults.planned.remove(full)
+    assert not refused, f"refused, with nothing new to store: {refused}"
 
 
 async def handover(simulation):

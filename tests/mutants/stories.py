@@ -41,11 +41,13 @@ from tests.mutants.by_clients import (
     unique,
     waiting,
 )
-from tests.mutants.damage import aborted_damaged, damaged
+from tests.mutants.damage import aborted_damaged, damaged, evicted
+from tests.mutants.in_order import back_in_front, falling, suspects_place
 from tests.mutants.in_trouble import (
     again,
     clock_steps,
     deaf,
+    full_memory,
     handover,
     hung,
     killers,
@@ -87,15 +89,15 @@ STORIES = {
     for story in (
         errands, retries, killers, hung, aborts, unique, order, groups, leaving, handover, stopped,
         limits, results, scheduled, again, outage, clock_steps, deaf, cron, deploy, records, damaged,
-        starved, renewals, set_forward, abort_races, cut_claim,
+        starved, full_memory, renewals, set_forward, abort_races, cut_claim,
         unanswered_claim, handed_back, hooks, heard, lost_late, tokens, set_back, taken, missed,
         resent, listening, caught_up, statistics,
         half_a_deploy, forgotten, between_runs, counters, bunch, set_aside, aborted_before,
-        full_ears, memory_lost,
+        full_ears, memory_lost, falling, back_in_front, suspects_place,
         full_by_then, stops_with_it, stopping_hears, last_word, short_lease, lone, due_soon,
         in_line, room, maker_leaves, maker_dies, not_told, reborn, broken_alone,
         one_job, told_meanwhile, waiting, told_of, never_began, aborted_damaged,
-        left_behind,
+        left_behind, evicted,
         rolling, many,
     )
 }  # fmt: skip

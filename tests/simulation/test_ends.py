@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 
 import pytest
@@ -14,6 +15,7 @@ from queuekit.simulation import (
     ProcessFailed,
     Simulation,
     SimulationError,
+    TaskFailed,
 )
 
 
@@ -315,6 +317,110 @@ def test_an_exploration_fails_by_a_callback_that_raises():
     with pytest.raises(ExplorationFailed) as told:
         explore(story, seeds=1, kept=None)
     assert told.value.failure.promise == "callback:ZeroDivisionError"
+
+
+# -- tasks that nobody awaits
+
+
+async def breaks_soon():
+    await asyncio.sleep(0.5)
+    raise ZeroDivisionError("nobody awaits this")
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_what_a_task_raises_that_nobody_awaits_fails_the_world_at_its_end(held):
+    tasks = []
+
+    async def serve():
+        task = asyncio.create_task(breaks_soon(), name="forgotten")
+        if held:  # then no collector finds it
+            tasks.append(task)
+        del task
+        for _ in range(300):  # more than are kept of those that have ended
+            await asyncio.create_task(asyncio.sleep(0.01))
+
+    async def story(simulation):
+        simulation.process("web", serve)
+        await simulation.advance(10)
+
+    for _ in range(2):
+        with pytest.raises(TaskFailed, match=r"^task 'forgotten' of web#1 ended by Zero") as told:
+            live(story)
+        assert "Await the task" in str(told.value)
+        assert isinstance(told.value.__cause__, ZeroDivisionError)
+
+
+def test_so_does_a_task_of_the_tests_own():
+    async def story(simulation):
+        asyncio.create_task(breaks_soon(), name="forgotten")  # noqa: RUF006
+        await simulation.advance(1)
+
+    with pytest.raises(
+        TaskFailed, match=r"^task 'forgotten' ended by ZeroDivisionError: nobody aw"
+    ):
+        live(story)
+
+
+def test_one_of_a_killed_process_or_that_somebody_asks_for_does_not(caplog):
+    asked = []
+
+    async def serve():
+        asyncio.create_task(breaks_soon())  # noqa: RUF006
+        await asyncio.sleep(100)
+
+    async def asks():
+        task = asyncio.create_task(breaks_soon())
+        task.add_done_callback(lambda task: asked.append(task.exception()))
+        await asyncio.sleep(5)
+
+    async def story(simulation):
+        web = simulation.process("web", serve)
+        simulation.process("other", asks)
+        await simulation.advance(10)
+        web.kill()
+
+    live(story)
+    gc.collect()
+    assert isinstance(asked[0], ZeroDivisionError)
+    assert not caplog.records
+
+
+def test_an_application_with_a_handler_hears_of_it_at_the_end():
+    heard = []
+
+    async def story(simulation):
+        simulation.loop.set_exception_handler(lambda loop, context: heard.append(context))
+        asyncio.create_task(breaks_soon())  # noqa: RUF006
+        await simulation.advance(1)
+
+    live(story)
+    assert [str(context["exception"]) for context in heard] == ["nobody awaits this"]
+
+
+@pytest.mark.slow
+def test_an_exploration_fails_by_such_a_task_unless_a_misfortune_has_ended_it():
+    async def story(simulation):
+        simulation.worker([work])
+        await simulation.queue.enqueue("work", retries=9)
+        asyncio.create_task(breaks_soon(), name="forgotten")  # noqa: RUF006
+        await simulation.advance(1)
+
+    with pytest.raises(ExplorationFailed, match="'forgotten' ended by Zero") as told:
+        explore(story, seeds=1, kept=None)
+    assert told.value.failure.promise == "task:ZeroDivisionError"
+
+    async def serve(queue):
+        asyncio.create_task(queue.enqueue("work", key="at night"))  # noqa: RUF006
+        await asyncio.sleep(5)
+
+    async def excused(simulation):
+        simulation.worker([work])
+        await simulation.queue.enqueue("work", retries=9)
+        simulation.process("web", lambda: serve(simulation.queue))
+        await simulation.advance(1)
+
+    explored = explore(excused, seeds=40, faults=["outage"], kept=None)
+    assert explored.excused["ServerUnreachableError"]
 
 
 def test_a_fault_that_cannot_strike_ends_the_world_at_once():

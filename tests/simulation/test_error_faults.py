@@ -11,7 +11,8 @@ from redis.exceptions import ExecAbortError, OutOfMemoryError, ReadOnlyError, Re
 from queuekit import Job
 from queuekit.errors import ServerError
 from queuekit.simulation import FaultNeverFired, Simulation
-from tests.simulation.test_refusals import COMMANDS, refusals_in, struck
+from queuekit.simulation.resp import encode_command
+from tests.simulation.test_refusals import COMMANDS, READS_FIRST, refusals_in, struck
 
 
 @pytest.fixture
@@ -159,3 +160,13 @@ def test_a_fault_of_which_all_was_let_through_says_so(on_each_backend):
         live()
     assert "a Redis whose memory is full lets through what came, " in str(caught.value)
     assert "it refuses writes that may need memory" in str(caught.value)
+
+
+@pytest.mark.parametrize("error", ["OOM", "BUSY", "a text"])
+async def test_what_comes_on_a_connection_that_is_closed_is_not_struck(simulation, error):
+    fault = simulation.inject("error", command="*", error=error, process="test", optional=True)
+    _, writer = await asyncio.open_connection("redis", 6379)
+    writer.write(encode_command([b"EVAL", READS_FIRST.encode(), b"0"]))
+    writer.transport.abort()
+    await asyncio.sleep(1)
+    assert (fault.fired, fault.let_through) == ([], 0)

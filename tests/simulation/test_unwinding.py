@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import subprocess
 import sys
 
 import pytest
+import redis.asyncio
+
+from queuekit.simulation import Simulation
 
 WORLDS = "tests.simulation.killed_quietly"
 
@@ -25,3 +30,26 @@ def test_wherever_processes_are_killed_nothing_is_printed(backend, step):
     assert seen["at"] > 300, "the kills ended before the processes had done much"
     assert seen["taken_down"] == ["generator", "sync", "thread"]
     assert seen["reached"] == []
+
+
+def test_who_is_killed_before_it_learns_of_a_reset_connection_says_nothing_of_it(caplog):
+    async def listens():
+        await redis.asyncio.Redis.from_url("redis://redis.internal").blpop("never")
+
+    async def story(simulation):
+        web = simulation.process("web", listens)
+        await simulation.advance(1)
+        simulation.server.stop()
+        await asyncio.sleep(0)
+        [task] = [task for task in web.process.tasks if not task.done()]
+        assert task._fut_waiter.done()  # it has come, and the task has not seen it
+        web.kill()
+
+    def live():
+        with Simulation() as simulation:
+            simulation.run(story(simulation))
+
+    live()
+    live()  # then nothing holds the first world any more
+    gc.collect()
+    assert not caplog.records
