@@ -237,13 +237,17 @@ async def records(simulation):
         assert await seen(queue, "told") is None or not calm(simulation), "told outlives its ttl"
         assert (await seen(queue, "for ever")).result == 2
         if calm(simulation):
-            root = queue.store.root
-            left = {name for name, *_ in simulation.loop.network.contents(root)}
-            wanted = {f"{root}:job:for ever".encode(), f"{root}:call:for ever".encode()}
-            jobs = {name for name in left if b":job:" in name or b":call:" in name}
-            assert jobs == wanted, f"{jobs} are left"
+            only_one_is_left(simulation, queue, "for ever")
 
     await web.run(asks)
+
+
+def only_one_is_left(simulation, queue, key):
+    root = queue.store.root
+    left = {name for name, *_ in simulation.loop.network.contents(root)}
+    wanted = {f"{root}:job:{key}".encode(), f"{root}:call:{key}".encode()}
+    jobs = {name for name in left if b":job:" in name or b":call:" in name}
+    assert jobs == wanted, f"{jobs} are left"
 
 
 async def listening(simulation):
