@@ -49,7 +49,7 @@ def excused(simulation: Simulation, watch: Watch, error: BaseException) -> bool:
 def nothing_to_ask(simulation: Simulation, watch: Watch, error: BaseException) -> bool:
     """What excuses what must hold in the end.
 
-    There is no Redis to ask, and just that was raised; or a job has failed since its task was cancelled.
+    There is no Redis to ask, and just that was raised; or a job has failed since chance cancelled its task.
     """
     if any(
         _was_cancelled(simulation, life) for each in watch.ledgers() for life in each.lives.values()
@@ -94,6 +94,7 @@ def _failed_by_it(simulation: Simulation, watch: Watch, queue: str, key: str) ->
 
 
 def _was_cancelled(simulation: Simulation, life: Life) -> bool:
+    """Whether it has failed since its task was cancelled, and not by the story's own plan."""
     return life.status == "failed" and f"task {life.key}" in simulation.faults.cancelled
 
 

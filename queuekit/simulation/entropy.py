@@ -1,6 +1,8 @@
-"""Chance inside a simulation: `random`, `os.urandom`, `secrets` and `uuid` follow the seed.
+"""Chance inside a simulation: `random`, `os.urandom`, `secrets`, `uuid` and `tempfile` follow the seed.
 
 So do generators that are made, or seeded anew, without a seed of their own (`random.Random()`).
+Names of temporary files are drawn anew while a file of that name is there, so they follow the seed as far
+as what earlier runs have left behind lets them.
 
 Outside of it (other threads, and this one between two runs of the loop) the machine's own entropy
 stays what it is. The state of the module `random` is one for the whole process: it is seeded when a
@@ -12,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import tempfile
 import uuid
 from collections.abc import Iterator
 from types import MethodType
@@ -24,8 +27,32 @@ _real_seed = random.Random.seed
 SEED_BYTES = 32
 "Of chance for a generator that is given no seed."
 
+_real_names: Iterator[str] = tempfile._RandomNameSequence()  # type: ignore[attr-defined]
+
+NAME_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789_"
+NAME_LENGTH = 8
+"Of the part of a temporary file's name that is drawn, as in Python's library."
+
 NODE = 0x020000000001
 "The network address in uuid1: locally administered, nobody's."
+
+
+class _TemporaryNames:
+    """What `tempfile` draws: in a simulation by its seed, outside as ever."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._source: random.Random | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if current_loop() is None:
+            return next(_real_names)
+        if self._source is None:
+            self._source = random.Random(f"queuekit names {self._seed}")  # noqa: S311 (as below)
+        return "".join(self._source.choices(NAME_CHARACTERS, k=NAME_LENGTH))
 
 
 @contextlib.contextmanager
@@ -53,6 +80,7 @@ def seeded(seed: int) -> Iterator[None]:
         (random, "_urandom", urandom),
         (random.Random, "seed", seed_it),
         (random, "seed", MethodType(seed_it, random._inst)),
+        (tempfile, "_name_sequence", _TemporaryNames(seed)),
         (uuid, "_generate_time_safe", None),
         (uuid, "_UuidCreate", None),
         (uuid, "_node", NODE),

@@ -138,7 +138,7 @@ class Faults:
         self.by_chance_at_steps: Callable[[asyncio.Task[Any], Process], bool] | None = None
         "Asked at each step of a process's tasks: whether the task is cancelled there."
         self.cancelled: dict[str, None] = {}
-        "The names of tasks that were cancelled."
+        "The names of tasks that were cancelled by chance; what was planned, who planned it knows of."
         self.struck: list[tuple[Strike, str]] = []
         "All that has fired, planned or not, with its words, in the order of happening."
         self.ended: dict[str, None] = {}
@@ -265,15 +265,16 @@ class Faults:
                     fault.suppressed.append(strike)
                 else:
                     fault.fired.append(strike)
-                    self._tell_cancelled(task, strike)
+                    self._tell_cancelled(task, strike, by_chance=fault.chance is not None)
         if self.by_chance_at_steps is None or self.healed or process is None:
             return
         if self.by_chance_at_steps(task, process) and task.cancel():
             at = f"{process.name}: {task.get_name()}, {where(task)}"
-            self._tell_cancelled(task, Strike(self._now(), at))
+            self._tell_cancelled(task, Strike(self._now(), at), by_chance=True)
 
-    def _tell_cancelled(self, task: asyncio.Task[Any], strike: Strike) -> None:
-        self.cancelled[task.get_name()] = None
+    def _tell_cancelled(self, task: asyncio.Task[Any], strike: Strike, *, by_chance: bool) -> None:
+        if by_chance:
+            self.cancelled[task.get_name()] = None
         self._tell("cancel", strike)
 
     def _meets(self, fault: Fault, site: str) -> bool:

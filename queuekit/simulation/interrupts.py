@@ -6,15 +6,17 @@ end in good order). So the loop is told besides, and ends its world at the next 
 
 from __future__ import annotations
 
-import signal
+import _signal  # type: ignore[import-not-found]
 import threading
 from collections.abc import Callable
+from signal import SIGINT
 from types import FrameType
 from typing import Any
 
-_real_signal = signal.signal
-_real_getsignal = signal.getsignal
-"Python's own: those of simulated programs are others."
+# Not those of `signal`, which simulated programs have others of, and which look for an enum that the handler
+# may be a member of: that takes as long as five steps of a loop, each time.
+_real_signal = _signal.signal
+_real_getsignal = _signal.getsignal
 
 
 class Interrupts:
@@ -32,16 +34,16 @@ class Interrupts:
         """Stand in for the handler that is there; not in threads, nor where Ctrl-C is ignored."""
         if threading.current_thread() is not threading.main_thread():
             return
-        handler = _real_getsignal(signal.SIGINT)
+        handler = _real_getsignal(SIGINT)
         if callable(handler) and not isinstance(getattr(handler, "__self__", None), Interrupts):
             self._before = handler
-            _real_signal(signal.SIGINT, self._interrupt)
+            _real_signal(SIGINT, self._interrupt)
 
     def leave(self) -> None:
         """Put the handler back."""
         before, self._before = self._before, None
         if before is not None:
-            _real_signal(signal.SIGINT, before)
+            _real_signal(SIGINT, before)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         try:

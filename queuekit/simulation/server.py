@@ -137,6 +137,8 @@ class EmbeddedServer:
         self.written: dict[tuple[_Database, bytes | None], None] = {}
         "Keys that came into being since waits were last tried; None stands for all of a database."
         self.connections: list[Connection] = []
+        self.talking: set[Connection] = set()
+        "Those that have something to send."
         self.parked: dict[Connection, _Parked] = {}
         "Oldest first: whoever waits longest is served first."
         self.lua = Lua()
@@ -150,20 +152,21 @@ class EmbeddedServer:
             attributes["_lua_runtime"].execute("math.randomseed(0)")
 
     def close(self) -> None:
-        """Leave the Lua to the next server; what scripts may change in it is checked after each."""
+        """Leave the Lua to the next server, unless a script has left something in it."""
         attributes = {
             name: value for name, value in vars(self.fake).items() if name.startswith("_lua_")
         }
-        if attributes and not _spare_lua:
+        if attributes and not _spare_lua and self.lua.is_clean:
             attributes["_lua_current_socket"][0] = None
             _spare_lua.append((attributes, self.lua))
 
     def after_command(self, sender: Connection) -> None:
         """Serve those who wait, then send what the command has brought, the sender's own first."""
-        self._serve_parked()
+        if self.written:
+            self._serve_parked()
         sender.flush()
-        for connection in self.connections:
-            if connection.has_word:
+        if self.talking:
+            for connection in [each for each in self.connections if each in self.talking]:
                 connection.flush()
 
     def _serve_parked(self) -> None:
@@ -200,11 +203,6 @@ class Connection(CommandRunner):
         """The number of the one that it uses."""
         number: int = self._db_num
         return number
-
-    @property
-    def has_word(self) -> bool:
-        """Whether something is to be sent."""
-        return bool(self._outbox)
 
     # -- commands
 
@@ -248,10 +246,12 @@ class Connection(CommandRunner):
             data = b">" + data[1:]
         data, value = in_order(self._name, (data, _meaning(msg, data)))
         self._outbox.append((data, value, self._traced))
+        self.embedded.talking.add(self)
 
     def flush(self) -> None:
         """Send what there is: an answer, then messages that the command sent to its own connection."""
         outbox, self._outbox = self._outbox, []
+        self.embedded.talking.discard(self)
         if len(outbox) == 1:  # nearly always
             [(data, value, traced)] = outbox
             self.wire.reply(data, value, traced=traced)
@@ -337,6 +337,7 @@ class Connection(CommandRunner):
             self.embedded.connections.remove(self)
             self._cleanup(self.embedded.fake)
             super().close()
+            self.embedded.fake.closed_sockets.clear()  # that is done
 
     def _blmove(self, *args: Any) -> Any:
         *keys_and_ends, timeout = args

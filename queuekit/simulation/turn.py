@@ -91,6 +91,16 @@ class TurningLoop(ObservedLoop):
     def time(self) -> float:
         return (OWN_CLOCK.get() or self.clock).elapsed_ns / NS
 
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        if self._debug:  # type: ignore[attr-defined]
+            return super().call_soon(callback, *args, context=context)
+        self._check_closed()  # type: ignore[attr-defined]
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
     def call_later(  # type: ignore[override]
         self,
         delay: float,

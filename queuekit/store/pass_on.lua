@@ -5,5 +5,10 @@
 -- Moves:   none
 
 relieve()
-if ARGV[2] == '' then wake() else tell_worker(ARGV[2], 'nudge') end
+if ARGV[2] == '' then
+  wake()
+elseif redis.call('ZSCORE', WORKERS, ARGV[2]) then
+  -- A word that was long on its way to somebody who has left meanwhile would lie there for ever.
+  tell_worker(ARGV[2], 'nudge')
+end
 return 1

@@ -173,6 +173,27 @@ def test_a_task_that_is_cancelled_has_failed_and_the_story_is_excused(retries):
     assert bool(run.excused) == (retries == 1)
 
 
+@pytest.mark.parametrize(
+    ("options", "excuses"), [({}, False), ({"chance": 1.0}, True)], ids=["planned", "by chance"]
+)
+@pytest.mark.parametrize("ends", ["raises", "must hold in the end"])
+def test_a_cancellation_that_the_story_has_planned_excuses_nothing(ends, options, excuses):
+    async def story(simulation):
+        simulation.worker([charge])
+        simulation.inject("cancel", task="task 42", **options)
+        if ends == "raises":
+            await simulation.queue.apply("charge", key="42")
+        else:
+            await simulation.queue.enqueue("charge", key="42")
+        return lambda: simulation.effects("charged").happened(times=1)
+
+    run = run_once(story)
+    assert bool(run.excused) is excuses
+    assert (run.broken is None) is excuses
+    if not excuses:
+        assert run.broken.promise.startswith("story:")
+
+
 def test_a_wait_for_a_job_whose_worker_dies_is_no_standstill():
     """Only upkeep is left then: the lease ends, and somebody finds that out."""
     with Simulation() as simulation:

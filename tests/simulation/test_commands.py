@@ -148,3 +148,40 @@ def test_a_connection_begins_as_one_of_fakeredis_does():
         assert first["_server"] is not second["_server"]
 
     asyncio.run(main())
+
+
+def answers(*lines):
+    """What a new server answers; it is closed behind it, as at the end of a world."""
+    wire = Heard()
+
+    async def main():
+        server = EmbeddedServer()
+        connection = Connection(server, wire)
+        for line in lines:
+            connection.execute(words(line))
+        server.close()
+
+    asyncio.run(main())
+    return [data for data, _ in wire.replies]
+
+
+def test_what_a_script_leaves_in_lua_is_gone_with_its_world():
+    assert answers("EVAL return~1 0", "EVAL return~made 0") == [b":1\r\n", b"$-1\r\n"]
+    left, again = answers("EVAL made~=~1 0", "EVAL return~2 0")
+    assert left.startswith(b"-ERR Script attempted to set global variables: made")
+    assert again == left
+    assert answers("EVAL return~made 0") == [b"$-1\r\n"]
+
+
+@pytest.mark.parametrize("keys", [0, 1, 2])
+@pytest.mark.parametrize("count", [0, 1, commands._GIVEN_AT_ONCE, 20_000])
+def test_a_script_is_given_its_keys_and_arguments_however_many(keys, count):
+    script = "return~{#KEYS,#ARGV,KEYS[#KEYS],ARGV[#ARGV]}"
+    given = [*(f"k{n}" for n in range(keys)), *(f"a{n}" for n in range(count))]
+    both = [f"k{keys - 1}"] if keys else []
+    both += [f"a{count - 1}"] if count else []
+    if not keys:
+        both = []  # an array ends at its first nil
+    shown = "".join(f"${len(word)}\r\n{word}\r\n" for word in both)
+    expected = f"*{2 + len(both)}\r\n:{keys}\r\n:{count}\r\n{shown}"
+    assert answers(f"EVAL {script} {keys} {' '.join(given)}") == [expected.encode()]

@@ -9,6 +9,7 @@ import random
 import secrets
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -164,6 +165,26 @@ def test_generators_without_a_seed_follow_the_worlds():
     assert len(set(world(1))) == 4
     assert random.Random().random() != random.Random().random()
     assert random.Random(5).random() == random.Random(5).random()
+
+
+def test_names_of_temporary_files_follow_the_seed(tmp_path):
+    async def draw():
+        with tempfile.NamedTemporaryFile(dir=tmp_path) as file:
+            in_a_thread = await asyncio.to_thread(tempfile.mktemp, dir=tmp_path)
+            return Path(file.name).name, in_a_thread, tempfile.mktemp(dir=tmp_path)
+
+    def world(seed):
+        with Simulation(seed=seed) as simulation:
+            outside.append(tempfile.mktemp(dir=tmp_path))
+            return simulation.run(draw())
+
+    outside = []
+    assert world(1) == world(1)
+    assert all(a != b for a, b in zip(world(1), world(2), strict=True))
+    assert len(set(outside)) == 4
+    (tmp_path / (first := world(1)[0])).touch()
+    assert world(1)[0] != first  # what is there is left alone
+    assert tempfile.mktemp() != tempfile.mktemp()
 
 
 async def test_every_way_to_ask_for_the_time_is_virtual(simulation):

@@ -127,7 +127,7 @@ TWICE = {
         (registered, (NOW, "new", ALIVE_MS, "{}"), ALREADY),
         (registered, (NOW, "w", 0, ""), ALREADY),
     ],
-    "pass_on": [(nothing, (NOW, ""), ALREADY), (nothing, (NOW, "w"), ALREADY)],
+    "pass_on": [(nothing, (NOW, ""), ALREADY), (registered, (NOW, "w"), ALREADY)],
     "cron": [
         (nothing, (NOW, "s", NOW, "1", "k", "e", PAYLOAD, "t", "w"), [b"handled", NOW]),
         (held, (NOW, "s", NOW, "", "a", "e9", PAYLOAD, "t", "w"), ALREADY),

@@ -360,7 +360,7 @@ class Model(Rows):
             words.append(word)
 
     def pass_on(self, worker: str) -> Any:
-        if worker:
+        if worker in self.workers:
             self._tell(worker, "nudge")
         return 1
 

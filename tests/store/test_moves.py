@@ -339,6 +339,13 @@ async def test_a_worker_that_leaves_passes_the_token_on_and_leaves_nothing_behin
     assert await store.wait("w", for_work=False, timeout_s=0.5) is None
 
 
+async def test_a_word_that_comes_when_its_worker_has_left_is_not_kept(store):
+    await store.register("w", 60_000, b"{}")
+    await store.deregister("w")
+    await store.nudge("w")
+    assert await store.wait("w", for_work=False, timeout_s=0.5) is None
+
+
 async def test_a_tick_is_enqueued_once_however_many_workers_bring_it(store, simulation):
     tick = simulation.environment.time_ms()
     first, _ = await store.cron("s", tick, unique=True, job=new(key="cron:s:1"))
