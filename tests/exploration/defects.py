@@ -328,5 +328,19 @@ DEFECTS = {
         "redis.call('ZADD', root .. ':ticked', since, id)",
         "",
     ),
+    "two workers make room for one job": (
+        "P4",
+        "room",
+        "claim",
+        "alone[1] ~= worker and tonumber(alone[2]) > now",
+        "false",
+    ),
+    "two jobs run alone at once": (
+        "P4",
+        "room",
+        "claim",
+        "return redis.call('ZSCORE', LEASE, alone[3])",
+        "return false",
+    ),
 }
 "What is wrong: the promise that it breaks, the story, the script (None: all), the text, and its replacement."
