@@ -342,5 +342,12 @@ DEFECTS = {
         "return redis.call('ZSCORE', LEASE, alone[3])",
         "return false",
     ),
+    "a key remembers all of its lives": (
+        "P12",
+        "many_lives",
+        "enqueue",
+        "-IDS_BYTES",
+        "1",
+    ),
 }
 "What is wrong: the promise that it breaks, the story, the script (None: all), the text, and its replacement."

@@ -270,3 +270,11 @@ async def room(simulation):
     worker(simulation, "one", concurrency=1)
     worker(simulation, "two", concurrency=1)
     await simulation.advance(100)
+
+
+async def many_lives(simulation):
+    """One key has a dozen jobs, one after the other."""
+    worker(simulation)
+    for _ in range(12):
+        await simulation.queue.enqueue("ok", key="a")
+        await simulation.advance(1)
