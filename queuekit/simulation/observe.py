@@ -58,8 +58,17 @@ class Hop:
 
         Put together when somebody asks: most runs of an exploration are lived without.
         """
-        if self._words is None:
-            self._words = self._say()
+        return self._words or self.put_into_words()
+
+    @property
+    def in_words(self) -> bool:
+        """Whether they are put together."""
+        return self._words is not None
+
+    def put_into_words(self) -> tuple[str, ...]:
+        """Do it now: what they are made from is kept no longer."""
+        self._words = self._say()
+        self._say = tuple
         return self._words
 
     def __repr__(self) -> str:

@@ -223,7 +223,7 @@ class ObservedLoop(asyncio.BaseEventLoop):
 
     def _deliver(self, hop: Hop, deliver: Callable[[], None], traced: bool) -> None:
         if traced and self.trace.keeps:
-            self.trace.hop(self.now_us(), hop.connection, hop.direction, hop.words)
+            self.trace.hop(self.now_us(), hop)
         if hop.direction == "reply":
             deliver()
             return

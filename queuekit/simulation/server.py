@@ -137,6 +137,8 @@ class EmbeddedServer:
         self.written: dict[tuple[_Database, bytes | None], None] = {}
         "Keys that came into being since waits were last tried; None stands for all of a database."
         self.connections: list[Connection] = []
+        self.talking: set[Connection] = set()
+        "Those that have something to send."
         self.parked: dict[Connection, _Parked] = {}
         "Oldest first: whoever waits longest is served first."
         self.lua = Lua()
@@ -160,10 +162,11 @@ class EmbeddedServer:
 
     def after_command(self, sender: Connection) -> None:
         """Serve those who wait, then send what the command has brought, the sender's own first."""
-        self._serve_parked()
+        if self.written:
+            self._serve_parked()
         sender.flush()
-        for connection in self.connections:
-            if connection.outbox:
+        if self.talking:
+            for connection in [each for each in self.connections if each in self.talking]:
                 connection.flush()
 
     def _serve_parked(self) -> None:
@@ -184,8 +187,7 @@ class Connection(CommandRunner):
         self.lua = server.lua
         self.wire = wire
         self.number = wire.number
-        self.outbox: list[tuple[bytes, Any, bool]] = []
-        "What is to be sent."
+        self._outbox: list[tuple[bytes, Any, bool]] = []
         self._backlog: list[list[bytes]] = []
         self._traced = True
         self._answer: Any = None
@@ -243,11 +245,13 @@ class Connection(CommandRunner):
         if protocol == 3 and isinstance(msg, list) and msg is not self._answer:
             data = b">" + data[1:]
         data, value = in_order(self._name, (data, _meaning(msg, data)))
-        self.outbox.append((data, value, self._traced))
+        self._outbox.append((data, value, self._traced))
+        self.embedded.talking.add(self)
 
     def flush(self) -> None:
         """Send what there is: an answer, then messages that the command sent to its own connection."""
-        outbox, self.outbox = self.outbox, []
+        outbox, self._outbox = self._outbox, []
+        self.embedded.talking.discard(self)
         if len(outbox) == 1:  # nearly always
             [(data, value, traced)] = outbox
             self.wire.reply(data, value, traced=traced)

@@ -18,7 +18,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from queuekit.simulation.observe import Hop
 
 MAX_LINES = 20_000
 "Lines kept in memory; the hash is over all."
@@ -26,12 +30,19 @@ MAX_LINES = 20_000
 CHECKPOINT = 1_000
 "Lines between two checkpoints: where two long runs part is known to within so many lines."
 
+MAX_UNWRITTEN = 2_000
+"Things that are noted, and put into words and hashed later: never, if nobody asks for a short run's trace."
+
 MAX_WORD = 200
 "Characters of one value in a line; the rest is replaced by a hash of the whole."
 
 
+Entry = str | tuple[int, "Hop"]
+"A line, or what it will be put together from: the moment in microseconds, and what arrived."
+
+
 class Trace:
-    """Lines as they come, hashed as they go.
+    """What happens, as it comes: put into words, and hashed, in batches, or when somebody asks.
 
     Args:
         keeps: whether anything is written down at all; a tenth to a fifth of a small run is that.
@@ -40,25 +51,36 @@ class Trace:
     def __init__(self, *, keeps: bool = True) -> None:
         self.keeps = keeps
         self.count = 0
-        self.checkpoints: list[str] = []
-        "The hash after each `CHECKPOINT` lines, shortened."
         self.sink: Callable[[str], None] | None = None
         "Called with each line, to keep all of a long run."
+        self._unwritten: list[Entry] = []
         self._kept: deque[str] = deque(maxlen=MAX_LINES)
-        self._batch: list[str] = []
+        self._checkpoints: list[str] = []
         self._hash = hashlib.sha256()
 
-    def add(self, line: str) -> None:
+    def add(self, entry: Entry) -> None:
         """One more line."""
         if not self.keeps:
             return
         self.count += 1
-        self._kept.append(line)
-        self._batch.append(line)
+        self._unwritten.append(entry)
         if self.sink is not None:
-            self.sink(line)
-        if self.count % CHECKPOINT == 0:
-            self.checkpoints.append(self.digest()[:16])
+            self.sink(_line(entry))
+        if len(self._unwritten) >= MAX_UNWRITTEN:
+            self._write()
+
+    def _write(self) -> None:
+        lines = [_line(entry) for entry in self._unwritten]
+        self._unwritten.clear()
+        self._kept.extend(lines)
+        written = self.count - len(lines)
+        while lines:
+            room = CHECKPOINT - written % CHECKPOINT
+            part, lines = lines[:room], lines[room:]
+            self._hash.update("".join(f"{line}\n" for line in part).encode())
+            written += len(part)
+            if written % CHECKPOINT == 0:
+                self._checkpoints.append(self._hash.hexdigest()[:16])
 
     def step(self, now_us: int, task: str, where: str) -> None:
         self.add(f"{now_us} s {task} {where}")
@@ -66,9 +88,9 @@ class Trace:
     def time(self, now_us: int) -> None:
         self.add(f"{now_us} t")
 
-    def hop(self, now_us: int, connection: int, direction: str, words: Iterable[str]) -> None:
-        arrow = ">" if direction == "request" else "<"
-        self.add(f"{now_us} {arrow} {connection} {' '.join(words)}")
+    def hop(self, now_us: int, hop: Hop) -> None:
+        entry = (now_us, hop)
+        self.add(_line(entry) if hop.in_words else entry)  # what was in a hurry is not to be kept
 
     def draw(self, now_us: int, site: str, n: int, value: int) -> None:
         self.add(f"{now_us} d {site} {n} {value}")
@@ -88,14 +110,27 @@ class Trace:
 
     def digest(self) -> str:
         """SHA-256 over all lines so far, in hexadecimal."""
-        if self._batch:
-            self._hash.update("".join(f"{line}\n" for line in self._batch).encode())
-            self._batch.clear()
+        self._write()
         return self._hash.hexdigest()
+
+    @property
+    def checkpoints(self) -> list[str]:
+        """The hash after each `CHECKPOINT` lines, shortened."""
+        self._write()
+        return list(self._checkpoints)
 
     def lines(self) -> list[str]:
         """The latest lines."""
+        self._write()
         return list(self._kept)
+
+
+def _line(entry: Entry) -> str:
+    if isinstance(entry, str):
+        return entry
+    now_us, hop = entry
+    arrow = ">" if hop.direction == "request" else "<"
+    return f"{now_us} {arrow} {hop.connection} {' '.join(hop.words)}"
 
 
 def shorten(word: str) -> str:

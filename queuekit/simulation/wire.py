@@ -45,6 +45,9 @@ _ENDS_TRANSACTION = frozenset({b"EXEC", b"DISCARD", b"RESET", b"QUIT"})
 _WRONG = [b"GET"]
 "No command of any server's, in the same words for all: inside MULTI it makes EXEC refuse the whole."
 
+LARGE = 10_000
+"Bytes of a command or a reply that are not kept until somebody asks for the trace: they are put into words."
+
 _CALLS = (b"EVALSHA", b"EVALSHA_RO")
 "Commands that call a script by its hash."
 
@@ -167,12 +170,16 @@ class Scripts:
             return self._names[sha]
         return name.decode("utf-8", "backslashreplace")
 
-    def words(self, command: list[bytes]) -> tuple[str, ...]:
-        """A command as the trace shows it."""
+    def words(self, command: list[bytes], script: str | None = None) -> tuple[str, ...]:
+        """A command as the trace shows it.
+
+        Args:
+            command: its words.
+            script: what `name` said of it when it was sent; by now, a script may have got another name.
+        """
         name = command[0].upper()
         if name in _CALLS and len(command) > 1:
-            script = self._names.get(command[1].lower(), "script")
-            return (name.decode(), script, *map(text, command[2:]))
+            return (name.decode(), script or self.name(command), *map(text, command[2:]))
         sha = self.learn(command)
         if sha is None:
             return (name.decode("utf-8", "backslashreplace"), *map(text, command[1:]))
@@ -257,8 +264,10 @@ class Wire(asyncio.Transport):
         traced = command[0].upper() not in HANDSHAKES
         scripts = self._network.scripts
         name = scripts.name(command)
-        say = partial(scripts.words, command) if traced else lambda: (text(command[0]),)
+        say = partial(scripts.words, command, name) if traced else lambda: (text(command[0]),)
         hop = Hop(self.number, "request", say, process=self._owner, command=name, raw=command)
+        if sum(map(len, command)) > LARGE:
+            hop.put_into_words()
         self._hop(hop, partial(self._request, command, name), traced=traced)
 
     def writelines(self, list_of_data: Any) -> None:
@@ -325,6 +334,8 @@ class Wire(asyncio.Transport):
         answers = self._unanswered.popleft() if self._unanswered and data[:1] != b">" else ""
         say = (lambda: (text(value),)) if traced else tuple
         hop = Hop(self.number, "reply", say, process=self._owner, command=answers)
+        if len(data) > LARGE:
+            hop.put_into_words()
         deliver = partial(self._receive, data, token)
         self._hop(hop, deliver, traced=traced, context=self._context)
 

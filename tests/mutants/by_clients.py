@@ -13,7 +13,7 @@ from queuekit.errors import (
     JobStateError,
 )
 from queuekit.job import TERMINAL_STATUSES, Status
-from tests.mutants.tasks import fails, insist, slow, worker
+from tests.mutants.tasks import insist, slow, worker
 from tests.mutants.web import bring, calm, ended, job_of, put, seen
 
 
@@ -193,6 +193,9 @@ async def records(simulation):
         await bring(queue, "slow", key="told", seconds=6, ttl=100)
         await asyncio.sleep(1)
         told = await seen(queue, "told")
+        if told is None:
+            assert not calm(simulation)
+            return
         try:
             await insist(told.update, progress=0.25, meta={"from": "outside"})
         except JobStateError:
@@ -234,13 +237,17 @@ async def records(simulation):
         assert await seen(queue, "told") is None or not calm(simulation), "told outlives its ttl"
         assert (await seen(queue, "for ever")).result == 2
         if calm(simulation):
-            root = queue.store.root
-            left = {name for name, *_ in simulation.loop.network.contents(root)}
-            wanted = {f"{root}:job:for ever".encode(), f"{root}:call:for ever".encode()}
-            jobs = {name for name in left if b":job:" in name or b":call:" in name}
-            assert jobs == wanted, f"{jobs} are left"
+            only_one_is_left(simulation, queue, "for ever")
 
     await web.run(asks)
+
+
+def only_one_is_left(simulation, queue, key):
+    root = queue.store.root
+    left = {name for name, *_ in simulation.loop.network.contents(root)}
+    wanted = {f"{root}:job:{key}".encode(), f"{root}:call:{key}".encode()}
+    jobs = {name for name in left if b":job:" in name or b":call:" in name}
+    assert jobs == wanted, f"{jobs} are left"
 
 
 async def listening(simulation):
@@ -254,21 +261,33 @@ async def listening(simulation):
             await ctx["job"].update(progress=0.9)  # a run that is to end still holds its job
             await effect("cleaned")
 
-    worker(simulation, tasks=[cleans_up, slow, fails], lease_s=60.0)
+    async def fails_late(ctx):
+        await asyncio.sleep(1.1)  # no whole second, in which a listener would look by itself
+        failed_at.append(asyncio.get_running_loop().time())
+        raise ValueError("too late")
+
+    worker(simulation, tasks=[cleans_up, slow, fails_late], lease_s=60.0)
     web, queue = simulation.process("web"), simulation.queue
     told = {key: [] for key in ("stopped", "runs", "fails")}
-    times = []
+    times, failed_at, queued_at = [], [], []
 
     def callback(key, status):
         told[key].append(str(status))
         times.append(asyncio.get_running_loop().time())
+        if (key, str(status)) == ("fails", "queued"):
+            queued_at.append(times[-1])
         return all(said and said[-1] in TERMINAL_STATUSES for said in told.values())
 
     async def asks():
         await bring(queue, "cleans_up", key="stopped", timeout=60, scheduled=timedelta(seconds=2))
         await bring(queue, "slow", key="runs", seconds=2, scheduled=timedelta(seconds=2))
         await bring(
-            queue, "fails", key="fails", retries=2, retry_delay=3, scheduled=timedelta(seconds=2)
+            queue,
+            "fails_late",
+            key="fails",
+            retries=2,
+            retry_delay=3,
+            scheduled=timedelta(seconds=2),
         )
         listens = asyncio.create_task(insist(queue.listen, list(told), callback))
         await asyncio.sleep(5)
@@ -285,6 +304,8 @@ async def listening(simulation):
                 "fails": ["queued", "active", "queued", "active", "failed"],
             }, told
             assert times == sorted(times)
+            late = queued_at[1] - failed_at[0]
+            assert late < 0.01, f"that it is queued again was told {late} s later"
             simulation.effects("cleaned").happened(times=1)
 
     await web.run(asks)

@@ -42,7 +42,7 @@ def totals(hunted: dict[str, Hunted]) -> str:
     ]
     lines.append(f"Of the others {len(judged)} were hunted, and {len(found)} found.")
     if found:
-        promises = Counter(each.promise for each in found)
+        promises = Counter(each.promise.partition(":")[0] for each in found)
         costs, seconds = [each.runs for each in found], [each.seconds for each in found]
         lines.append(
             f"The median took {median(costs):g} runs and {median(seconds):.1f} s of the processor,"
