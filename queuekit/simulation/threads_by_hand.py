@@ -5,16 +5,22 @@ when the loop lets it. `Condition.wait`, on which events, queues and semaphores 
 give the turn away. Plain locks do not: who waits for one while its holder waits for something else
 holds the world up.
 
-A thread that is started elsewhere, on the event loop or in a plain test, and those of executors of
-Python's library, live in real time, and find no simulation to connect to.
+So do those of a `ThreadPoolExecutor` that a baton thread has made: it is the real one, but for a queue of
+Python's own in place of C's, which would wait in real time.
+
+A thread that is started elsewhere, on the event loop or in a plain test, and those of other executors
+of Python's library, live in real time, and find no simulation to connect to.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import queue
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any
 
@@ -28,9 +34,17 @@ from queuekit.simulation.threads import Baton
 _POOLS = ("concurrent.futures", "multiprocessing")
 "Modules whose threads wait for each other, and for processes, by locks."
 
+_ENDS = (ThreadEnded, asyncio.CancelledError)
+"What is raised in a thread whose world ends, or what it waits for in it."
+
+_POOLS_LOGGER = logging.getLogger("concurrent.futures")
+
 _real_start = threading.Thread.start
 _real_join = threading.Thread.join
 _real_wait = threading.Condition.wait
+_real_init = ThreadPoolExecutor.__init__
+_real_submit = ThreadPoolExecutor.submit
+_PythonsQueue: Any = queue._PySimpleQueue  # type: ignore[attr-defined]  # its waits are a Condition's
 
 
 class _Turns:
@@ -61,7 +75,7 @@ class _Turns:
         if self._baton.take():
             try:
                 self._context.run(self.loop.batons.ambient, self._run)
-            except (ThreadEnded, asyncio.CancelledError):
+            except _ENDS:
                 pass  # the end of its world, or of what it waited for in it
             except BaseException:  # as Python's own threads do, while nobody else runs
                 threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), self._thread)))
@@ -85,6 +99,8 @@ def _start(self: threading.Thread) -> None:
 
 def _is_of_a_pool(thread: threading.Thread) -> bool:
     target: Any = getattr(thread, "_target", None)
+    if any(isinstance(each, _PythonsQueue) for each in getattr(thread, "_args", ())):
+        return False
     modules = (type(thread).__module__, getattr(target, "__module__", None) or "")
     return any(module.startswith(_POOLS) for module in modules)
 
@@ -141,7 +157,8 @@ def _wake(woken: asyncio.Future[None]) -> None:
 
 def _wait(self: threading.Condition, timeout: float | None = None) -> bool:
     loop = loop_here()
-    if loop is None or STATE.baton is None or _waits_for_a_pool():
+    simulated = hasattr(self, "of_a_simulated_pool") or not _waits_for_a_pool()
+    if loop is None or STATE.baton is None or not simulated:
         return _real_wait(self, timeout)
     if not self._is_owned():  # type: ignore[attr-defined]  # this and what follows: as Python's own
         raise RuntimeError("cannot wait on un-acquired lock")
@@ -165,10 +182,32 @@ def _waits_for_a_pool() -> bool:
     return module.startswith(_POOLS)
 
 
+def _init(self: ThreadPoolExecutor, *arguments: Any, **options: Any) -> None:
+    _real_init(self, *arguments, **options)
+    if STATE.baton is not None and loop_here() is not None:
+        self._work_queue = _PythonsQueue()
+
+
+def _submit(
+    self: ThreadPoolExecutor, fn: Callable[..., Any], /, *arguments: Any, **keywords: Any
+) -> Future[Any]:
+    future = _real_submit(self, fn, *arguments, **keywords)
+    if isinstance(self._work_queue, _PythonsQueue):
+        future._condition.of_a_simulated_pool = True  # type: ignore[attr-defined]
+    return future
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not that a thread of a pool has ended with its world, which the pool takes for an error."""
+    return not (record.exc_info and isinstance(record.exc_info[1], _ENDS))
+
+
 _REPLACED: list[tuple[type, str, Callable[..., Any], Callable[..., Any]]] = [
     (threading.Thread, "start", _real_start, _start),
     (threading.Thread, "join", _real_join, _join),
     (threading.Condition, "wait", _real_wait, _wait),
+    (ThreadPoolExecutor, "__init__", _real_init, _init),
+    (ThreadPoolExecutor, "submit", _real_submit, _submit),
 ]
 
 
@@ -176,9 +215,11 @@ def install() -> None:
     """Let threads that sync code of a simulation starts live in it."""
     for owner, name, _, ours in _REPLACED:
         setattr(owner, name, ours)
+    _POOLS_LOGGER.addFilter(_is_news)
 
 
 def uninstall() -> None:
     """Put back what Python's library has there."""
     for owner, name, real, _ in _REPLACED:
         setattr(owner, name, real)
+    _POOLS_LOGGER.removeFilter(_is_news)

@@ -27,7 +27,7 @@ DAMAGED = [
 ]
 "Jobs whose records are damaged; the others must not feel it."
 
-SOUND = ["a", "b", "late", "f1", "f2", "f3", "z"]
+SOUND = ["a", "b", "late", "f1", "f2", "f3", "m0", "m1", "z"]
 
 
 async def damaged(simulation):
@@ -52,6 +52,10 @@ async def damaged(simulation):
             await insist(enqueue, "slow", key=key, group_key="g", seconds=0.1, priority=3)
         await redis("DEL", f"{root}:job:f3", f"{root}:call:f3")  # its entry in the group is left
         await insist(enqueue, "ok", key="f3", priority=5)
+        for key in ("m0", "m1"):
+            await insist(enqueue, "ok", key=key, group_key="m")
+        await redis("DEL", f"{root}:job:m0", f"{root}:call:m0")  # it leads, and its turn is left
+        await insist(enqueue, "ok", key="m0", scheduled=timedelta(seconds=30))
         await insist(enqueue, "ok", key="b", priority=4)
         for key in ("state", "later", "leader", "held"):
             await redis("DEL", f"{root}:job:{key}")
@@ -86,6 +90,10 @@ async def _look(simulation, queue):
         assert status is Status.COMPLETE, f"{key} is {status}, beside damaged records"
     if simulation.faults.struck:
         return
+    await asyncio.sleep(5)
+    late, follower = [await insist(queue.job, key) for key in ("m0", "m1")]
+    assert late.started >= late.queued + 30_000, f"it was due after 30 s: {late}"
+    assert 0 < follower.started < late.started, f"it waited for one of another life: {follower}"
     aside = {each.key: each for each in await insist(queue.quarantined)}
     assert set(aside) == set(DAMAGED), f"set aside are {sorted(aside)}"
     for key in DAMAGED:

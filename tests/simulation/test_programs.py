@@ -1,19 +1,17 @@
-"""Sync programs in processes of a simulation: their signals, alarms, and the threads that they start."""
+"""Sync programs in processes of a simulation: their signals and alarms."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import queue
 import signal
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
 
-from queuekit.simulation import ProcessDied, RefusedInSimulation, Simulation, SimulationError
+from queuekit.simulation import ProcessDied, RefusedInSimulation, SimulationError
 
 URL = "redis://redis.internal:6379/0"
 
@@ -277,186 +275,3 @@ async def test_a_paused_program_hears_its_alarm_when_it_goes_on(simulation):
 async def test_a_fork_of_the_test_run_is_refused(simulation):
     with pytest.raises(RefusedInSimulation, match=r"os\.fork\(\) in a simulation would copy"):
         await asyncio.to_thread(os.fork)
-
-
-# -- threads that it starts
-
-
-async def test_a_thread_takes_turns_and_sleeps_in_virtual_time(simulation):
-    def main():
-        seen = []
-
-        def tick():
-            for _ in range(3):
-                time.sleep(10)
-                seen.append(clock())
-
-        thread = threading.Thread(target=tick)
-        thread.start()
-        time.sleep(15)
-        seen.append("main")
-        thread.join(timeout=5)
-        alive = thread.is_alive()
-        thread.join()
-        return seen, alive, thread.is_alive(), clock()
-
-    assert await asyncio.to_thread(main) == ([10, "main", 20, 30], True, False, 30)
-
-
-async def test_a_thread_belongs_to_the_process_of_who_started_it(simulation):
-    client = redis.Redis.from_url(URL, socket_timeout=None)
-
-    def main():
-        thread = threading.Thread(target=client.blpop, args=("l", 0))
-        thread.start()
-        thread.join()
-
-    program = simulation.process("program", lambda: asyncio.to_thread(main))
-    await simulation.advance(1)
-    assert [wire.process for wire in simulation.loop.network.wires] == [program.process]
-    program.kill()
-    client.rpush("l", "x")
-    await simulation.advance(1)
-    assert client.lrange("l", 0, -1) == [b"x"]
-
-
-async def test_events_queues_and_timers_wait_in_virtual_time(simulation):
-    def main():
-        asked, answers, stop = queue.Queue(), queue.Queue(), threading.Event()
-
-        def serve():
-            while not stop.wait(0):
-                answers.put((asked.get(), clock()))
-
-        threading.Thread(target=serve).start()
-        timer = threading.Timer(40, stop.set)
-        timer.start()
-        time.sleep(5)
-        asked.put("a")
-        first = answers.get(timeout=60)
-        with pytest.raises(queue.Empty):
-            answers.get(timeout=7)
-        waited = (stop.wait(10), clock(), stop.wait(), clock())
-        asked.put("last")
-        return first, waited, answers.get()
-
-    assert await asyncio.to_thread(main) == (("a", 5), (False, 22, True, 40), ("last", 40))
-
-
-async def test_redis_pys_own_thread_hears_messages(simulation):
-    client = redis.Redis.from_url(URL, socket_timeout=None)
-    heard = []
-
-    def main():
-        channel = client.pubsub()
-        channel.subscribe(news=lambda message: heard.append((message["data"], clock())))
-        thread = channel.run_in_thread(sleep_time=60)
-        time.sleep(100)
-        thread.stop()
-        thread.join()
-        return clock()
-
-    done = asyncio.create_task(asyncio.to_thread(main))
-    await simulation.advance(10)
-    client.publish("news", "rain")
-    assert await done == 130  # it looks whether it is to stop when a read has ended: at 10, 70, 130
-    assert heard == [(b"rain", 10)]
-
-
-async def test_what_a_thread_raises_is_told_by_pythons_own_hook(simulation, monkeypatch):
-    told = []
-    monkeypatch.setattr(threading, "excepthook", told.append)
-
-    def main():
-        thread = threading.Thread(target=raise_stop, args=(1, None))
-        thread.start()
-        thread.join()
-
-    await asyncio.to_thread(main)
-    assert [hook.exc_type for hook in told] == [StopError]
-
-
-def test_threads_that_wait_end_with_their_world():
-    before = threading.active_count()
-    threads = []
-
-    def main():
-        threads.extend(threading.Thread(target=threading.Event().wait) for _ in range(3))
-        for thread in threads:
-            thread.start()
-
-    with Simulation() as simulation:
-        simulation.run(asyncio.to_thread(main))
-        assert threading.active_count() > before
-    for thread in threads:
-        thread.join()
-    assert threading.active_count() == before
-
-
-def test_the_same_seed_gives_the_same_turns():
-    def main():
-        results = queue.Queue()
-
-        def work(n):
-            for _ in range(3):
-                time.sleep(n)
-                results.put(n)
-
-        threads = [threading.Thread(target=work, args=(n,)) for n in (1, 2, 3)]
-        for thread in threads:
-            thread.start()
-        while any(thread.is_alive() for thread in threads):
-            time.sleep(0.5)
-        return [results.get() for _ in range(9)]
-
-    def digest():
-        with Simulation() as simulation:
-            assert simulation.run(asyncio.to_thread(main)) == [1, 2, 1, 3, 1, 2, 3, 2, 3]
-            return simulation.trace.digest()
-
-    assert digest() == digest()
-
-
-# -- and those that live elsewhere
-
-
-async def test_an_executor_of_pythons_lives_in_real_time_and_cannot_connect(simulation):
-    client = redis.Redis.from_url(URL, retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0))
-
-    def main():
-        with ThreadPoolExecutor(2) as executor:
-            year = executor.submit(lambda: time.gmtime().tm_year).result()
-            assert year != 2030
-            return executor.submit(client.ping).result()
-
-    with pytest.raises(redis.ConnectionError, match="was started by hand in a simulation"):
-        await asyncio.to_thread(main)
-
-
-async def test_a_thread_that_the_loop_starts_lives_in_real_time_and_cannot_connect(simulation):
-    errors = []
-
-    def main():
-        try:
-            redis.Redis.from_url(URL).ping()
-        except redis.ConnectionError as error:
-            errors.append(str(error))
-
-    thread = threading.Thread(target=main)
-    thread.start()
-    thread.join()
-    assert "lives in real time" in errors[0]
-
-
-async def test_the_loop_does_not_wait_for_a_thread_of_a_sync_task(simulation):
-    def main():
-        thread = threading.Thread(target=time.sleep, args=(10,))
-        thread.start()
-        return thread
-
-    thread = await asyncio.to_thread(main)
-    with pytest.raises(SimulationError, match="on the event loop's own thread"):
-        thread.join()
-    await simulation.advance(10)
-    thread.join()
-    assert not thread.is_alive()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import select
+import selectors
 import socket
 import ssl
 import threading
@@ -79,6 +80,17 @@ async def test_a_socket_that_does_not_block_is_refused(simulation):
 # -- asked by `select`
 
 
+HOW = [
+    "select",
+    "poll",
+    "epoll",
+    "SelectSelector",
+    "PollSelector",
+    "EpollSelector",
+    "DefaultSelector",
+]
+
+
 def asks(client, how, seconds):
     """Whether a subscriber's socket can be read within so long, and the seconds that it took."""
     with client.pubsub() as channel:
@@ -88,14 +100,28 @@ def asks(client, how, seconds):
         began = time.monotonic()
         if how == "select":
             found = select.select([sock], [], [], seconds)[0]
-        else:
+        elif how == "poll":
             poller = select.poll()
             poller.register(sock, select.POLLIN)
             found = poller.poll(None if seconds is None else seconds * 1000)
+        elif how == "epoll":
+            with select.epoll() as poller:
+                poller.register(sock, select.EPOLLIN)
+                found = poller.poll(seconds)
+                assert not poller.closed
+        else:
+            with getattr(selectors, how)() as selector:
+                selector.register(sock, selectors.EVENT_READ | selectors.EVENT_WRITE)
+                assert selector.select(0)  # it can be written to at any time
+                selector.modify(sock, selectors.EVENT_READ)
+                found = selector.select(seconds)
+                assert all(key.fileobj is sock for key, _ in found)
+                selector.unregister(sock)
+                assert not selector.select(0)
         return bool(found), time.monotonic() - began
 
 
-@pytest.mark.parametrize("how", ["select", "poll"])
+@pytest.mark.parametrize("how", HOW)
 async def test_select_waits_in_virtual_time(simulation, client, how):
     asked = asyncio.create_task(asyncio.to_thread(asks, client, how, 60))
     await simulation.advance(10)
@@ -104,12 +130,29 @@ async def test_select_waits_in_virtual_time(simulation, client, how):
     assert await asyncio.to_thread(asks, client, how, 60) == (False, 60)
 
 
-@pytest.mark.parametrize("how", ["select", "poll"])
+@pytest.mark.parametrize("how", HOW)
 async def test_select_finds_the_end_of_a_connection(simulation, client, how):
     asked = asyncio.create_task(asyncio.to_thread(asks, client, how, None))
     await simulation.advance(10)
     simulation.server.stop()
     assert await asked == (True, 10)
+
+
+async def test_a_select_of_nothing_is_a_sleep(simulation):
+    def rests():
+        return select.select([], [], [], 3600), time.monotonic()
+
+    assert await asyncio.to_thread(rests) == (([], [], []), 3600)
+
+
+def test_selectors_of_real_sockets_are_as_ever(simulation):
+    one, other = socket.socketpair()
+    with one, other, selectors.DefaultSelector() as selector:
+        selector.register(one, selectors.EVENT_READ)
+        assert selector.select(0) == []
+        other.send(b"!")
+        assert [key.fileobj for key, _ in selector.select(60)] == [one]
+    assert simulation.loop.time() == 0
 
 
 async def test_a_descriptor_shows_what_can_be_read_and_no_more(simulation, client):
