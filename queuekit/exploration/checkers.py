@@ -147,7 +147,7 @@ class Watch(Tap):
         self._tell_time(ledger)
         words = [each.decode("utf-8", "surrogateescape") for each in command[5:]]
         if isinstance(handler, str):
-            self._upkeep(ledger, handler, words, wire.process)
+            self._upkeep(ledger, handler, words, wire)
             return NOBODY
         if handler is cron:
             self._ticking.heard(ledger, words[-1])
@@ -199,11 +199,12 @@ class Watch(Tap):
             return  # nothing of it is judged, and its records may be anything
         ledger.begin_anew(snapshot_of(network.contents(ledger.root, ledger.database), ledger.root))
 
-    def _upkeep(
-        self, ledger: Ledger, script: str, words: list[str], process: Process | None
-    ) -> None:
-        # Whoever stands still, or is cut off, since it has asked does not hear the answer now.
-        hears = process is None or not (process.stands_still or process.cut_off)
+    def _upkeep(self, ledger: Ledger, script: str, words: list[str], wire: Wire) -> None:
+        # Whoever stands still, or is cut off, since it has asked does not hear the answer now; nor
+        # does one that has given up, and closed its end, while the question was under way.
+        process = wire.process
+        still = process is not None and (process.stands_still or process.cut_off)
+        hears = not (still or wire.is_closing())
         if script == "adopt" and hears:
             fit = process is None or is_fit(process)
             self._ticking.begin(ledger, words[0], fit=fit)

@@ -29,6 +29,7 @@ BETWEEN = frozenset(
         "pause",
         "partition",
         "outage",
+        "refuse",
         "restart_server",
         "flush_scripts",
     }

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from queuekit.exploration.audit import TERMINAL
-from queuekit.exploration.ledger import FOR_EVER
+from queuekit.exploration.ledger import FOR_EVER, IDS_KEPT
 
 if TYPE_CHECKING:
     from queuekit.exploration.ledger import Ledger
@@ -126,6 +126,8 @@ def _fields(snapshot: Snapshot) -> Iterator[str]:
             old = QUEUED_FIELDS if status == "queued" else HELD_FIELDS
         if not old.isdisjoint(state):
             yield f"{key} is {status}, and still has {sorted(old & state.keys())}"
+        if len(ids := state.get("earlier", "").split()) > IDS_KEPT:
+            yield f"{key} remembers the ids of {len(ids)} enqueues"
         if state.keys() == {"status"}:
             yield f"{key} has a state that says nothing but {status}"
 

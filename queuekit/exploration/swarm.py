@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from queuekit.simulation.wire import Wire
     from queuekit.simulation.world import Simulation
 
-LATER_KINDS = frozenset({"cancel", "lose_data"})
+LATER_KINDS = frozenset({"cancel", "lose_data", "refuse", "latency"})
 
 MAX_LOSSES = 2
 "Strikes of one run that can cost a job its run: as many as `max_lost` allows by default."
@@ -63,6 +63,8 @@ class Kind:
     "Whether it strikes in the midst of a task."
     loses: bool = False
     "Whether it can cost a job its run."
+    lasts: bool = False
+    "Whether it goes on for a while, or for good; such a kind is for a share of the runs."
     common: bool = True
     "Whether each run may meet it; the others are for a share of the runs."
     fault: str = ""
@@ -115,10 +117,35 @@ KINDS: Mapping[str, Kind] = {
         common=False,
         fault="restart_server",
     ),
+    "refuse": Kind(
+        (
+            {"error": "BUSY", "seconds": 3},
+            {"error": "LOADING", "seconds": 8},
+            {"error": "OOM", "seconds": 45},
+            {"error": "READONLY", "seconds": 12, "server": "redis 6.2"},
+            {"error": "MISCONF", "seconds": 20},
+            {"error": "BUSY", "seconds": 45, "server": "valkey 9"},
+        ),
+        replies=False,
+        loses=True,
+        lasts=True,
+    ),
+    "latency": Kind(
+        (
+            {"seconds": 0.001, "tail": 0.2},
+            {"seconds": 0.02, "tail": 2},
+            {"seconds": 0.2, "tail": 4},
+        ),
+        requests=False,
+        replies=False,
+        loses=True,
+        lasts=True,
+        fault="delay",
+    ),
 }
 "All kinds, in the order in which they are asked."
 
-COMMON_KINDS = tuple(name for name, kind in KINDS.items() if kind.common)
+COMMON_KINDS = tuple(name for name, kind in KINDS.items() if kind.common and not kind.lasts)
 "Those that a queue must live through with every promise kept."
 
 RARE_KINDS = tuple(name for name, kind in KINDS.items() if not kind.common)
@@ -127,6 +154,15 @@ cancelled, and a server that loses what it has acknowledged."""
 
 RARE_SHARE = 0.25
 "Of the runs that may meet those: what is excused in them is not tested."
+
+LASTING_KINDS = tuple(name for name, kind in KINDS.items() if kind.lasts)
+"A server that refuses for a while, and processes that are far from it."
+
+LASTING_SHARE = 0.2
+"Of the runs, for each of those: where everything is late, P6 is not tested."
+
+STREAMS = 8
+"So many ways in which the latencies of one process may follow each other."
 
 
 @dataclass(frozen=True)
@@ -162,6 +198,10 @@ def drawn(seed: int, kinds: Collection[str]) -> Profile:
     rare = random.Random(f"queuekit rare {seed}")  # noqa: S311 (as above)
     if everything and rare.random() < RARE_SHARE:
         rates |= {name: rare.choice(RATES) for name in RARE_KINDS if rare.random() < 0.5}
+    lasting = random.Random(f"queuekit lasting {seed}")  # noqa: S311 (as above)
+    if everything:
+        drew = [name for name in LASTING_KINDS if lasting.random() < LASTING_SHARE]
+        rates |= {name: lasting.choice(RATES) for name in drew}
     return Profile(rates, strikes=strikes, losses=MAX_LOSSES)
 
 
@@ -194,6 +234,20 @@ def checked(kinds: Collection[str] | None) -> tuple[str, ...]:
     return tuple(name for name in KINDS if name in given)
 
 
+class Latency:
+    """The standing latency of one process, which has a tail."""
+
+    def __init__(self, seconds: float, tail: float, stream: str) -> None:
+        self._seconds = seconds
+        self._tail = tail
+        self._ranks = random.Random(f"queuekit latency {stream}")  # noqa: S311 (replayable)
+
+    def next_s(self) -> float:
+        """How late the next command or reply is."""
+        rank = self._ranks.randrange(fault_kinds.TAIL_RANKS)
+        return fault_kinds.late_s(self._seconds, self._tail, rank)
+
+
 class Swarm:
     """Strikes a simulation by a profile; attached before the story begins."""
 
@@ -202,6 +256,7 @@ class Swarm:
         self._chooser = simulation.chooser
         self._kinds = [(name, kind, profile.rates.get(name)) for name, kind in KINDS.items()]
         self._kinds = [each for each in self._kinds if each[2] is not None]
+        self._rates = profile.rates
         self._strikes = profile.strikes
         self._losses = profile.losses
         self.leaving = 0
@@ -211,6 +266,10 @@ class Swarm:
             simulation.faults.by_chance = self._at_hop
             simulation.faults.by_chance_at_moments = self._at_moment
             simulation.faults.watch_hops()
+        self._far: dict[str, Latency | None] = {}
+        "By process, whether it is far from Redis."
+        if "latency" in profile.rates:
+            simulation.faults.late_by_chance = self._late
         self._cancels = profile.rates.get("cancel")
         self._struck_workers: dict[Process, None] = {}
         self.data_lost = False
@@ -229,6 +288,35 @@ class Swarm:
         reply = hop.direction == "reply"
         place = f"{process.name}:{hop.command}{' reply' if reply else ''}"
         return self._asked(process, place, "replies" if reply else "requests", (hop, wire))
+
+    def _late(self, hop: Hop, process: Process) -> float | None:
+        """How late it comes to or from a process that is far; whether it is is decided at its first word.
+
+        That is one decision of the tape, so that it shrinks as one: what follows is drawn from its value.
+        """
+        if process.id not in self._far:
+            self._far[process.id] = self._distance(process)
+        far = self._far[process.id]
+        if far is None:
+            return None
+        self._simulation.loop.disturbed(f"{process.name} is far from Redis")
+        return far.next_s()
+
+    def _distance(self, process: Process) -> Latency | None:
+        kind = KINDS["latency"]
+        if self._strikes <= 0 or self._losses <= 0:
+            return None
+        n = 1 + len(kind.arguments) * STREAMS
+        site = f"swarm.latency:{process.name}"
+        value = self._chooser.pick(site, n, self._rates["latency"], quiet=True)
+        if not value:
+            return None
+        self._strikes -= 1
+        self._losses -= 1
+        stream, level = divmod(value - 1, len(kind.arguments))
+        words = kind.arguments[level]
+        self._simulation.faults.tell("delay", words, f"{process.name}: from its first word on")
+        return Latency(words["seconds"], words["tail"], f"{process.name} {stream}")
 
     def _at_moment(self, moment: Moment, process: Process) -> tuple[str, Mapping[str, Any]] | None:
         name = moment.name
@@ -283,8 +371,11 @@ class Swarm:
         return fault, {**fault_kinds.KINDS[fault], **kind.arguments[value - 1]}
 
     def _can_be(self, name: str, arguments: Mapping[str, Any], at: tuple[Hop, Wire] | None) -> bool:
-        """Whether that could happen there: an error is no answer to what a server with it lets through."""
-        if name != "error" or at is None:
+        """Whether that could happen there: an error is no answer to what a server with it lets through.
+
+        A server that begins to refuse does so at a command that it refuses, or it might go unnoticed.
+        """
+        if name not in ("error", "refuse") or at is None:
             return True
         hop, wire = at
         refusals = self._simulation.faults.refusals

@@ -38,6 +38,7 @@ AT_STEPS: dict[str, Mapping[str, Any]] = {"cancel": {}}
 
 OF_THE_SERVER: dict[str, Mapping[str, Any]] = {
     "outage": {"seconds": None},
+    "refuse": {"error": None, "server": "", "seconds": None},
     "restart_server": {"data": "kept", "lag": 0},
     "flush_scripts": {},
     "step_clock": {"seconds": None},

@@ -129,6 +129,8 @@ class Faults:
             Callable[[Hop, Process | None, Wire], tuple[str, Mapping[str, Any]] | None] | None
         ) = None
         "Asked at each hop of a process that nothing else has struck: a kind and its arguments."
+        self.late_by_chance: Callable[[Hop, Process], float | None] = lambda hop, process: None
+        "Asked where that has drawn nothing: by how many seconds the hop is late, as it always is."
         self.by_chance_at_moments: (
             Callable[[Moment, Process], tuple[str, Mapping[str, Any]] | None] | None
         ) = None
@@ -218,6 +220,7 @@ class Faults:
             drawn = self.by_chance(hop, process, wire)
             if drawn is not None:
                 return self._do(*drawn, f"{owner}: {hop.direction} {name}", process, hop, wire)
+            return self.late_by_chance(hop, process)
         return None
 
     def _refuses(self, fault: Fault, hop: Hop, wire: Wire) -> bool:
@@ -320,10 +323,7 @@ class Faults:
         hop: Hop | None,
         wire: Wire | None,
     ) -> float | None:
-        told = " ".join(
-            [kind, *(f"{name}={value!r}" for name, value in arguments.items() if value)]
-        )
-        self._tell(told, Strike(self._now(), where or "at that time"))
+        self.tell(kind, arguments, where)
         simulation = self._simulation
         if kind in AT_HOPS:
             assert hop is not None
@@ -338,6 +338,10 @@ class Faults:
         server = simulation.server
         if kind == "outage":
             server.outage(arguments["seconds"])
+        elif kind == "refuse":
+            server.refuse(
+                arguments["error"], seconds=arguments["seconds"], server=arguments["server"]
+            )
         elif kind == "step_clock":
             server.step_clock(arguments["seconds"])
         elif kind == "flush_scripts":
@@ -367,6 +371,13 @@ class Faults:
             self._later(arguments["lag"], restart)
         else:
             loop.call_soon(restart, context=loop.server_context())
+
+    def tell(self, kind: str, arguments: Mapping[str, Any], where: str) -> None:
+        """Let everybody know what has struck."""
+        told = " ".join(
+            [kind, *(f"{name}={value!r}" for name, value in arguments.items() if value)]
+        )
+        self._tell(told, Strike(self._now(), where or "at that time"))
 
     def _tell(self, told: str, strike: Strike) -> None:
         """Whoever reads what has struck: the list, the trace, and those who listen in."""

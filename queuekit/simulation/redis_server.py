@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from queuekit.simulation.errors import SimulationError
 
 if TYPE_CHECKING:
-    from queuekit.simulation.wire import Network
+    from queuekit.simulation.wire import Network, Wire
     from queuekit.simulation.world import Simulation
 
 Data = Literal["kept", "lost", "stale"]
@@ -24,6 +24,8 @@ class SimulatedServer:
         "Whether somebody has stopped it by hand."
         self._outages: dict[object, None] = {}
         "Those that have not ended."
+        self._refusing: dict[object, Mapping[str, str]] = {}
+        "The states in which it is: of each the arguments of a fault `error`."
 
     @property
     def running(self) -> bool:
@@ -50,6 +52,7 @@ class SimulatedServer:
         """
         self._stopped = False
         self._outages.clear()
+        self._recover()
         loop = self._simulation.loop
         if loop.server_down:
             loop.server_down = False
@@ -68,6 +71,43 @@ class SimulatedServer:
 
         self._go_down()
         self._later(seconds, end)
+
+    def refuse(self, error: str, *, seconds: float, server: str = "") -> None:
+        """Answer with an error for so long, wherever a real server in that state does.
+
+        What that server lets through is executed. A restart ends it, as does `start()`.
+
+        Args:
+            error: OOM, READONLY, BUSY, LOADING, ...: see docs/faults.md.
+            seconds: above 0.
+            server: whose words it has; "redis 8" by default.
+        """
+        state = object()
+        self._refusing[state] = {"error": error, "server": server}
+        self._simulation.loop.gate = self._refusal
+        self._disturbed(f"the server refuses with {error}")
+
+        def end() -> None:
+            if self._refusing.pop(state, None) is not None and not self._refusing:
+                self._recover()
+
+        self._later(seconds, end)
+
+    def _refusal(self, command: Sequence[bytes], name: str, wire: Wire) -> str | None:
+        """Asked for each command: what a server in one of the states says to it."""
+        for state in self._refusing.values():
+            refusal = self._simulation.faults.refusals.refusal(state, command, wire)
+            if refusal is not None:
+                self._disturbed(f"{name} is refused")
+                return refusal
+        return None
+
+    def _recover(self) -> None:
+        """Refuse nothing any more."""
+        self._refusing.clear()
+        if self._simulation.loop.gate is not None:
+            self._simulation.loop.gate = None
+            self._disturbed("the server refuses no more")
 
     def restart(self, data: Data = "kept") -> None:
         """Stop, and start at once.
@@ -98,6 +138,7 @@ class SimulatedServer:
                 loop.tap.data_changed(data)
         self._stopped = False
         self._outages.clear()
+        self._recover()
         self._simulation.loop.server_down = False
         self._network.flush_scripts()
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -66,6 +66,8 @@ class ObservedLoop(asyncio.BaseEventLoop):
         self.watch_steps: Callable[[asyncio.Task[Any], Process | None], None] | None = None
         "Told of each step of a task."
         self.watch: Watch | None = None
+        self.gate: Callable[[Sequence[bytes], str, Wire], str | None] | None = None
+        "Asked for each command that is about to be executed: the error that it is answered with instead."
         "Asked at each hop and moment what becomes of it."
         self.disturbed_ns: int | None = None
         "When somebody last meddled with it; None: nobody has."

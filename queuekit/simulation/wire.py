@@ -274,7 +274,7 @@ class Wire(asyncio.Transport):
         self.write(b"".join(list_of_data))
 
     def _request(self, command: list[bytes], name: str = "") -> None:
-        if self.peer is None:
+        if self.peer is None or self._is_refused(command, name):
             return
         self._unanswered.append(name)
         granted = without_credentials(command)
@@ -288,6 +288,15 @@ class Wire(asyncio.Transport):
             self._executing = granted
             self.peer.execute(granted)
             self._executing = None
+
+    def _is_refused(self, command: list[bytes], name: str) -> bool:
+        """Whether the server is in a state in which it does not execute this, and has said so."""
+        if self._hop is None or self._loop.gate is None:  # type: ignore[attr-defined]  # of a simulated loop
+            return False
+        error = self._loop.gate(command, name, self)  # type: ignore[attr-defined]  # as above
+        if error is not None:
+            self.refuse(command, name, error)
+        return error is not None
 
     def _queue(self, command: list[bytes]) -> None:
         """Keep in mind what EXEC will execute."""

@@ -150,7 +150,7 @@ class Line:
                     await connection.disconnect()
 
     async def drop(self) -> None:
-        """Close all without a word, as at the death of their process."""
+        """Close all without waiting for it, as at the death of their process."""
         for connection in self._let_go():
             await connection.disconnect(nowait=True)
 
@@ -238,7 +238,7 @@ class LoopClients:
         await self.waiting.close()
 
     async def drop(self) -> None:
-        """Let go of the connections of a process that is dead: nobody of it does anything any more."""
+        """Let go of the connections of a process of which nobody does anything any more."""
         for line in (self.commands, self.waiting):
             await line.drop()
 
@@ -313,4 +313,6 @@ class Connections:
         processes = self._by_loop.get(asyncio.get_running_loop(), {})
         while processes:
             process, clients = processes.popitem()
-            await (clients.drop() if process in dead else clients.close())
+            if process not in dead:
+                await clients.hints.close()
+            await clients.drop()  # nobody is left who waits until the other end has heard of it

@@ -40,6 +40,9 @@ class Hints:
         self._confirmed: dict[str, _Confirmation] = {}
         self._connection: Any = None
         self._reader: asyncio.Task[None] | None = None
+        self._answered = True
+        "Whether the server has confirmed anything since it was last connected to."
+        self._pauses = Backoff()
         # Of those who send: two who connect at once would make two connections, and lose one.
         self._turn = asyncio.Lock()
 
@@ -103,6 +106,7 @@ class Hints:
 
     async def _connect(self) -> None:
         """A new connection, with everything subscribed that somebody waits for."""
+        self._answered = False
         connection = await self._line.take()
         try:
             await sent(connection.send_command("SUBSCRIBE", *self._waiters))
@@ -145,6 +149,8 @@ class Hints:
                 await self._let_go()
                 return
             if kind == b"subscribe":
+                self._answered = True
+                self._pauses.reset()
                 if confirmed := self._confirmed.get(channel):
                     confirmed.set()
             elif kind == b"message":
@@ -178,15 +184,17 @@ class Hints:
                 news.set()
         for confirmed in self._confirmed.values():
             confirmed.set()
-        pauses = Backoff()
         while self._waiters and self._connection is None:
+            # A server that takes connections and refuses subscriptions (BUSY, NOPERM) is not asked at full
+            # speed: only a connection on which it has confirmed one is replaced at once.
+            if not self._answered:
+                with background():
+                    await asyncio.sleep(self._pauses.next_s())
             with contextlib.suppress(*REDIS_ERRORS):
                 async with self._turn:
-                    if self._connection is None:
+                    if self._connection is None and self._waiters:
                         await self._connect()
                 return
-            with background():
-                await asyncio.sleep(pauses.next_s())
 
     async def _let_go(self) -> None:
         connection, self._connection = self._connection, None

@@ -328,5 +328,26 @@ DEFECTS = {
         "redis.call('ZADD', root .. ':ticked', since, id)",
         "",
     ),
+    "two workers make room for one job": (
+        "P4",
+        "room",
+        "claim",
+        "alone[1] ~= worker and tonumber(alone[2]) > now",
+        "false",
+    ),
+    "two jobs run alone at once": (
+        "P4",
+        "room",
+        "claim",
+        "return redis.call('ZSCORE', LEASE, alone[3])",
+        "return false",
+    ),
+    "a key remembers all of its lives": (
+        "P12",
+        "many_lives",
+        "enqueue",
+        "-IDS_BYTES",
+        "1",
+    ),
 }
 "What is wrong: the promise that it breaks, the story, the script (None: all), the text, and its replacement."

@@ -254,3 +254,27 @@ async def midway(simulation):
     await simulation.queue.enqueue("long", key="b", scheduled=simulation.now.timestamp() + 1)
     await simulation.advance(3)
     await simulation.queue.enqueue("ok", key="c")
+
+
+async def room(simulation):
+    """Two jobs that were lost twice must run alone, and all workers are busy at first."""
+    queue = simulation.queue
+    for key in ("bad", "worse"):
+        await queue.enqueue("long", key=key, timeout=60)
+    for number in range(2):
+        process = worker(simulation, f"dies {number}", concurrency=2)
+        await simulation.advance(7)
+        process.kill()
+    for key in ("a", "b"):
+        await queue.enqueue("long", key=key, timeout=60, priority=-1)
+    worker(simulation, "one", concurrency=1)
+    worker(simulation, "two", concurrency=1)
+    await simulation.advance(100)
+
+
+async def many_lives(simulation):
+    """One key has a dozen jobs, one after the other."""
+    worker(simulation)
+    for _ in range(12):
+        await simulation.queue.enqueue("ok", key="a")
+        await simulation.advance(1)

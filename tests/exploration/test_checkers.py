@@ -22,7 +22,7 @@ STORIES = {
     for name in (
         "plain", "idle_first", "killed", "hung", "long_run", "killer", "late_abort", "same_key",
         "ticking", "late_tick", "in_line", "gives_back", "gone",
-        "midway",
+        "midway", "room", "many_lives",
     )
 } | {
     f"cut {name}": functools.partial(stories.cut, script=name)

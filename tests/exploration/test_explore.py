@@ -150,7 +150,7 @@ def test_a_story_inside_a_function_is_replayed_by_its_test_and_says_so(tmp_path)
 
 
 def test_kept_failures_come_first_and_are_forgotten_when_mended(tmp_path):
-    mended = False
+    mended = []  # no plain value: with another one it would be another story
 
     async def story(simulation):
         at_end = await charged_once(simulation)
@@ -161,7 +161,7 @@ def test_kept_failures_come_first_and_are_forgotten_when_mended(tmp_path):
     assert again.failure.token == first.failure.token
     assert "kept from an earlier exploration" in str(again)
     assert len(list(tmp_path.glob("*.toml"))) == 1
-    mended = True
+    mended.append(True)
     explored = explore(story, seeds=1, kept=tmp_path)
     assert explored.runs == 2
     assert not list(tmp_path.glob("*.toml"))

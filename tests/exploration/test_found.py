@@ -114,3 +114,20 @@ def test_a_claim_that_is_answered_again_tells_anew_how_long_its_leases_last():
     run = relived(told_late)
     assert run.reached["a command was sent twice, and answered as once"]
     assert run.broken is None
+
+
+def test_a_worker_that_has_ended_before_its_question_arrives_owes_no_tick():
+    """It was cut off when it asked for its schedules; by the time that Redis hears of it, it is gone."""
+
+    async def tick(ctx):
+        pass
+
+    async def ends(simulation):
+        worker = simulation.worker([ship], cron_jobs=[CronJob(tick, cron="* * * * *")])
+        simulation.inject("partition", after="claim", seconds=45, direction="requests")
+        await simulation.advance(10)
+        worker.terminate()
+        worker.restart = lambda: None
+        await simulation.advance(300)
+
+    assert relived(ends).broken is None

@@ -11,7 +11,7 @@ from queuekit.exploration.leaks import left_behind
 from queuekit.job import TERMINAL_STATUSES, Status
 from queuekit.simulation.contents import snapshot_of
 from tests.mutants.tasks import insist, worker
-from tests.mutants.web import bring, calm, ended
+from tests.mutants.web import ended
 
 DAMAGED = [
     "state",
@@ -27,7 +27,7 @@ DAMAGED = [
 ]
 "Jobs whose records are damaged; the others must not feel it."
 
-SOUND = ["a", "b", "late", "f1", "f2", "f3", "z"]
+SOUND = ["a", "b", "late", "f1", "f2", "f3", "m0", "m1", "z"]
 
 
 async def damaged(simulation):
@@ -52,6 +52,10 @@ async def damaged(simulation):
             await insist(enqueue, "slow", key=key, group_key="g", seconds=0.1, priority=3)
         await redis("DEL", f"{root}:job:f3", f"{root}:call:f3")  # its entry in the group is left
         await insist(enqueue, "ok", key="f3", priority=5)
+        for key in ("m0", "m1"):
+            await insist(enqueue, "ok", key=key, group_key="m")
+        await redis("DEL", f"{root}:job:m0", f"{root}:call:m0")  # it leads, and its turn is left
+        await insist(enqueue, "ok", key="m0", scheduled=timedelta(seconds=30))
         await insist(enqueue, "ok", key="b", priority=4)
         for key in ("state", "later", "leader", "held"):
             await redis("DEL", f"{root}:job:{key}")
@@ -86,6 +90,10 @@ async def _look(simulation, queue):
         assert status is Status.COMPLETE, f"{key} is {status}, beside damaged records"
     if simulation.faults.struck:
         return
+    await asyncio.sleep(5)
+    late, follower = [await insist(queue.job, key) for key in ("m0", "m1")]
+    assert late.started >= late.queued + 30_000, f"it was due after 30 s: {late}"
+    assert 0 < follower.started < late.started, f"it waited for one of another life: {follower}"
     aside = {each.key: each for each in await insist(queue.quarantined)}
     assert set(aside) == set(DAMAGED), f"set aside are {sorted(aside)}"
     for key in DAMAGED:
@@ -120,33 +128,6 @@ async def _look(simulation, queue):
     kept = {name for name, *_ in simulation.loop.network.contents(queue.store.root)}
     for key in ("state", "later"):
         assert f"{queue.store.root}:foreign:{key}".encode() not in kept, f"{key}'s bytes outlive it"
-    _audit(simulation, queue)
-
-
-async def evicted(simulation):
-    """All of two jobs is evicted while they wait, and their keys are used again, for a later moment."""
-    web, queue = simulation.process("web"), simulation.queue
-    store, later = queue.store, simulation.now.timestamp() + 20
-
-    async def asks():
-        for key, options in (("a", {}), ("leads", {"group_key": "g"})):
-            await bring(queue, "ok", key=key, **options)
-        for key in ("a", "leads"):
-            await insist(
-                store._command, "DEL", *(f"{store.root}:{each}:{key}" for each in ("call", "job"))
-            )
-            await bring(queue, "ok", key=key, scheduled=later)
-        await bring(queue, "ok", key="follows", group_key="g")
-
-    await web.run(asks)
-    worker(simulation)
-    await web.run(ended, queue, "a", "leads", "follows")
-    at_s = {e.key: e.at_ms / 1000 - later + 20 for e in simulation.effects("ran")}
-    if calm(simulation):
-        assert at_s["follows"] < 2, (
-            f"it ran {at_s['follows']} s late, behind a job that is none any more"
-        )
-        assert at_s["a"] >= 20, f"it ran after {at_s['a']} s, and was due after 20"
     _audit(simulation, queue)
 
 

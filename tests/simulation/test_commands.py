@@ -27,6 +27,7 @@ class PlainConnection(Connection):
     evalsha = AsyncFakeSocket.evalsha
     hmget = AsyncFakeSocket.hmget
     zadd = AsyncFakeSocket.zadd
+    zrange = AsyncFakeSocket.zrange
 
 
 class Heard:
@@ -65,6 +66,9 @@ EVAL return~made 0 | EVAL made~=~nil 0 | EVAL return~KEYS[1]..ARGV[1] 1 k v | EV
 EVAL return~redis.call('ZADD','z',1.5,'m')~..type(redis.call('ZSCORE','z','m')) 0 | EVAL return~1 -1
 EVAL return~{ok='fine'} 0 | EVAL return~{err='BAD~it~is'} 0 | EVAL return~redis.call('SET','q',{}) 0
 EVAL return~redis.call('ZRANGE','z',0,-1,'WITHSCORES') 0 | EVAL return~redis.call('CONFIG','GET','x') 0
+ZADD o 1 m 1 l 2 k | ZRANGE o 0 0 | ZRANGE o 0 0 WITHSCORES | ZRANGE o 0 0 REV | ZRANGE o 0 0 x
+ZRANGE none 0 0
+ZRANGE none 0 0 WITHSCORES | ZRANGE a 0 0 | ZRANGE o 0 0 BYSCORE | ZRANGE o 00 0 | ZRANGE o 0 0 withscores
 ZADD n inf m | ZADD n nan m | ZADD n 1 m | ZADD n 1 m | ZADD n 2 m | ZSCORE n m | ZADD n NX 3 m | ZADD n 1
 ZADD n 3 m XX | ZADD n 1e400 m | ZADD a 1 m | ZADD n 4 m 5 n | ZRANGE n 0 -1 WITHSCORES | HMGET a f | HMGET h
 HDEL none f | HEXISTS none f | HGET none f | HGETALL none | HKEYS none | HLEN none | HMGET none f g
