@@ -76,7 +76,7 @@ class _Other:
             raise TimeoutError(f"it did not answer within {ANSWER_S:g} s")
         return self._connection.recv()
 
-    def end(self, *, patience: float = 1.0) -> None:
+    def end(self, *, patience: float = 5.0) -> None:
         """Let it go; it ends when nobody can ask it any more."""
         self._connection.close()
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import re
 import sys
@@ -93,17 +92,15 @@ def _described(thing: object) -> str:
 
 
 def _made_with(function: object) -> Iterator[tuple[str, object]]:
-    """Plain values by which a function differs from others that the same code has made."""
-    code = getattr(function, "__code__", None)
-    if not isinstance(function, FunctionType) or code is None:
+    """Plain defaults by which a function differs from others of the same code.
+
+    What it has of the function around it is left out: that may have another value at the next look.
+    """
+    if not isinstance(function, FunctionType):
         return
-    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-        with contextlib.suppress(ValueError):  # it has no value yet
-            if _is_plain(cell.cell_contents):
-                yield name, cell.cell_contents
-    defaults = function.__defaults__ or ()
+    code, defaults = function.__code__, function.__defaults__ or ()
     positional = code.co_varnames[: code.co_argcount]
-    known = [*zip(positional[len(positional) - len(defaults) :], defaults, strict=True)]
+    known = zip(positional[len(positional) - len(defaults) :], defaults, strict=True)
     for name, value in (*known, *(function.__kwdefaults__ or {}).items()):
         if _is_plain(value):
             yield name, value

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING, Any
 
 from queuekit.simulation.errors import ServersDisagree
 from queuekit.simulation.trace import Trace
@@ -58,6 +59,7 @@ def _take_leave(loop: SimulatedLoop) -> None:
     loop.run_until_complete(close_all({process.id for process in dead}))
     for process in loop.processes:
         process.exit()
+    _drop_tasks(loop, unwound)  # those that do not take their leave
 
 
 def drop_all(loop: SimulatedLoop) -> None:
@@ -70,7 +72,13 @@ def drop_all(loop: SimulatedLoop) -> None:
     if loop.network is not None:  # nothing that the test's own tasks clean up reaches it
         loop.network.close()
         loop.network = None
-    with unheard(loop):
-        for task in loop.unfinished():
-            take_down_task(task, loop.context_of(task))
+    _drop_tasks(loop, set())
+
+
+def _drop_tasks(loop: SimulatedLoop, but: AbstractSet[asyncio.Task[Any]]) -> None:
+    left = [task for task in loop.unfinished() if task not in but]
+    if left:
+        with unheard(loop):
+            for task in left:
+                take_down_task(task, loop.context_of(task))
     loop.forget_all()

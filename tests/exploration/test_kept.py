@@ -365,7 +365,7 @@ def story_of(n, *, broken=False, box=None):
     async def work(ctx):
         pass
 
-    async def story(simulation):
+    async def story(simulation, n=n):
         simulation.worker([work])
         await simulation.queue.enqueue("work")
         assert n != 3 or PASSES, f"{n} is too many"
@@ -406,7 +406,7 @@ def test_stories_that_one_function_makes_have_failures_of_their_own(tmp_path):
     assert "2 failed, 2 passed" in said
     kept = [path.read_text("utf-8") for path in (tmp_path / KEPT).glob("*.toml")]
     assert sum('name = "test_made.py::test_each[3]"' in text for text in kept) == 1
-    made = 'scenario = "../../test_made.py:story_of.<locals>.story(box=None, n=3)"'
+    made = 'scenario = "../../test_made.py:story_of.<locals>.story(n=3)"'
     assert sum(made in text for text in kept) == 1
     assert sum('name = "a box, True"' in text for text in kept) == 1
     # Those beside pass, and leave alone what is not theirs.

@@ -11,7 +11,7 @@ from queuekit.exploration.leaks import left_behind
 from queuekit.job import TERMINAL_STATUSES, Status
 from queuekit.simulation.contents import snapshot_of
 from tests.mutants.tasks import insist, worker
-from tests.mutants.web import bring, calm, ended
+from tests.mutants.web import ended
 
 DAMAGED = [
     "state",
@@ -128,33 +128,6 @@ async def _look(simulation, queue):
     kept = {name for name, *_ in simulation.loop.network.contents(queue.store.root)}
     for key in ("state", "later"):
         assert f"{queue.store.root}:foreign:{key}".encode() not in kept, f"{key}'s bytes outlive it"
-    _audit(simulation, queue)
-
-
-async def evicted(simulation):
-    """All of two jobs is evicted while they wait, and their keys are used again, for a later moment."""
-    web, queue = simulation.process("web"), simulation.queue
-    store, later = queue.store, simulation.now.timestamp() + 20
-
-    async def asks():
-        for key, options in (("a", {}), ("leads", {"group_key": "g"})):
-            await bring(queue, "ok", key=key, **options)
-        for key in ("a", "leads"):
-            await insist(
-                store._command, "DEL", *(f"{store.root}:{each}:{key}" for each in ("call", "job"))
-            )
-            await bring(queue, "ok", key=key, scheduled=later)
-        await bring(queue, "ok", key="follows", group_key="g")
-
-    await web.run(asks)
-    worker(simulation)
-    await web.run(ended, queue, "a", "leads", "follows")
-    at_s = {e.key: e.at_ms / 1000 - later + 20 for e in simulation.effects("ran")}
-    if calm(simulation):
-        assert at_s["follows"] < 2, (
-            f"it ran {at_s['follows']} s late, behind a job that is none any more"
-        )
-        assert at_s["a"] >= 20, f"it ran after {at_s['a']} s, and was due after 20"
     _audit(simulation, queue)
 
 

@@ -41,7 +41,7 @@ from tests.mutants.by_clients import (
     unique,
     waiting,
 )
-from tests.mutants.damage import aborted_damaged, damaged, evicted
+from tests.mutants.damage import aborted_damaged, damaged
 from tests.mutants.in_order import back_in_front, falling, suspects_place
 from tests.mutants.in_trouble import (
     again,
@@ -97,7 +97,7 @@ STORIES = {
         full_by_then, stops_with_it, stopping_hears, last_word, short_lease, lone, due_soon,
         in_line, room, maker_leaves, maker_dies, not_told, reborn, broken_alone,
         one_job, told_meanwhile, waiting, told_of, never_began, aborted_damaged,
-        left_behind, evicted,
+        left_behind,
         rolling, many,
     )
 }  # fmt: skip

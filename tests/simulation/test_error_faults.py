@@ -12,7 +12,7 @@ from queuekit import Job
 from queuekit.errors import ServerError
 from queuekit.simulation import FaultNeverFired, Simulation
 from queuekit.simulation.resp import encode_command
-from tests.simulation.test_refusals import COMMANDS, READS_FIRST, refusals_in, struck
+from tests.simulation.test_refusals import COMMANDS, READS_FIRST, TELLS_FIRST, refusals_in, struck
 
 
 @pytest.fixture
@@ -170,3 +170,14 @@ async def test_what_comes_on_a_connection_that_is_closed_is_not_struck(simulatio
     writer.transport.abort()
     await asyncio.sleep(1)
     assert (fault.fired, fault.let_through) == ([], 0)
+
+
+async def test_a_trial_of_a_script_publishes_nothing(simulation):
+    simulation.inject("error", command="*", error="OOM", nth=10**6, optional=True)
+    async with redis.asyncio.Redis(host="any") as client:
+        subscription = client.pubsub()
+        await subscription.subscribe("c")
+        assert await client.eval(TELLS_FIRST, 1, "k", "1") == 1
+        heard = [await subscription.get_message(timeout=1) for _ in range(4)]
+        await subscription.aclose()
+    assert [message["data"] for message in heard if message] == [1, b"m"]

@@ -21,7 +21,7 @@ from tests.simulation.bad_states import (
     loading,
     replies,
 )
-from tests.store.cases import NOW, TWICE
+from tests.store.cases import NOW, TWICE, finished
 from tests.store.servers import SCRIPTS as OURS
 from tests.store.servers import Answerer, call_of, encoded
 
@@ -368,3 +368,12 @@ def test_what_was_on_its_way_on_a_connection_that_is_gone_meets_no_error(on_each
     with simulation:
         simulation.run(enqueues())
     assert gone
+
+
+def test_a_script_is_tried_at_the_servers_time_whatever_it_was_sent_with():
+    """Then records are over, and it writes; at the time that it was sent with none is."""
+    call = call_of("expire", NOW, 100)
+    [later] = struck("READONLY", "redis 8", [call], start=NOW + 10**6, before=finished)
+    [now] = struck("READONLY", "redis 8", [call], start=NOW, before=finished)
+    assert isinstance(later, Error)
+    assert now == 0

@@ -12,6 +12,7 @@ import pytest
 import redis.asyncio
 
 from queuekit.simulation import Simulation
+from queuekit.simulation.ending import CANCEL_ROUNDS
 
 WORLDS = "tests.simulation.killed_quietly"
 
@@ -52,4 +53,26 @@ def test_who_is_killed_before_it_learns_of_a_reset_connection_says_nothing_of_it
     live()
     live()  # then nothing holds the first world any more
     gc.collect()
+    assert not caplog.records
+
+
+def test_who_ignores_the_end_of_its_world_is_taken_down_as_quietly(caplog):
+    ended = []
+
+    async def stays():
+        while True:
+            try:
+                await asyncio.sleep(1)
+            except asyncio.CancelledError:
+                ended.append("ignored")
+
+    def live():
+        with Simulation() as simulation:
+            simulation.process("stays", stays)
+            simulation.run(simulation.advance(2))
+
+    live()
+    live()
+    gc.collect()
+    assert ended == ["ignored"] * 2 * CANCEL_ROUNDS
     assert not caplog.records
