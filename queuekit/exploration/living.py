@@ -22,9 +22,11 @@ from queuekit.simulation.chooser import Asked, Deviation
 from queuekit.simulation.errors import (
     FaultNeverFired,
     InvariantBroken,
+    ProcessFailed,
     SimulationDeadlock,
     SimulationError,
     SimulationLivelock,
+    TaskFailed,
     VirtualTimeLimit,
 )
 from queuekit.simulation.processes import unseen_failures
@@ -114,7 +116,7 @@ class Breach:
 
     promise: str
     """P1, ..., `invariant:<name>`, `effect:<name>`, `story:<exception>:<file>:<line>`, `worker:<exception>`,
-`task:<exception>`,     `deadlock`, `livelock` or `time limit`."""
+    `task:<exception>`, `end:<exception>` (at the world's end), `deadlock`, `livelock` or `time limit`."""
     what: str
     at_s: float = 0.0
     "Virtual seconds since the world began."
@@ -228,6 +230,17 @@ class _Living:
         except FaultNeverFired as error:
             if not plan.profile and not run.breaches:
                 run.breaches.append(Breach("story:FaultNeverFired", str(error)))
+        except (ProcessFailed, TaskFailed) as error:
+            # Raised as the world ended; all else is judged before.
+            cause = error.__cause__ or error
+            if (
+                not run.breaches
+                and not self._swarm.data_lost
+                and not excused(simulation, watch, cause)
+            ):
+                run.breaches.append(
+                    Breach(f"end:{type(cause).__name__}", str(error), _now_s(simulation))
+                )
         return run
 
     def _account(self, simulation: Simulation) -> None:
