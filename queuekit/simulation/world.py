@@ -429,7 +429,7 @@ class Simulation(Passing):
         network = self.loop.network
         assert network is not None
         for record in self.journal:
-            if record.finished or record.last is None or record.last.outcome not in untold:
+            if record.over or record.last is None or record.last.outcome not in untold:
                 continue
             if record.last.outcome is None and not someone_died:
                 continue
