@@ -188,6 +188,8 @@ class _Living:
         self._terms = terms
         self._run = Run(plan)
         self._at_end: Callable[[], object] | None = None
+        self._may: Callable[[BaseException], bool] = lambda _: False
+        "Whether a misfortune has caused what was raised."
         self._cut_off = False
         "Whether the story was ended here, since it waits for what cannot come."
 
@@ -233,14 +235,9 @@ class _Living:
         except (ProcessFailed, TaskFailed) as error:
             # Raised as the world ended; all else is judged before.
             cause = error.__cause__ or error
-            if (
-                not run.breaches
-                and not self._swarm.data_lost
-                and not excused(simulation, watch, cause)
-            ):
-                run.breaches.append(
-                    Breach(f"end:{type(cause).__name__}", str(error), _now_s(simulation))
-                )
+            if not run.breaches and not self._swarm.data_lost and not self._may(cause):
+                what = Breach(f"end:{type(cause).__name__}", str(error), _now_s(simulation))
+                run.breaches.append(what)
         return run
 
     def _account(self, simulation: Simulation) -> None:
@@ -256,7 +253,7 @@ class _Living:
 
     def _phases(self, simulation: Simulation, watch: Watch, swarm: Swarm) -> None:
         self._swarm = swarm
-        may = partial(excused, simulation, watch)
+        may = self._may = partial(excused, simulation, watch)
         went = self._attempt(simulation, self._told, may)
         if went:
             went = self._attempt(simulation, lambda world: self._live_out(world, watch, swarm), may)
