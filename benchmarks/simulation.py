@@ -98,13 +98,13 @@ def freezing_ms() -> float:
 
 def travelling_ms() -> float:
     """The same of time-machine."""
+    wallclock.uninstall()  # it refuses to start where freezegun is, and takes hold of Python's own clocks
     import time_machine  # noqa: PLC0415 (may not be there)
 
     def travel() -> None:
         with time_machine.travel(1_893_456_000, tick=False):
             time.time()
 
-    wallclock.uninstall()  # it refuses to start where freezegun is
     took = schedules.taken(travel)
     wallclock.install()
     return took

@@ -383,7 +383,9 @@ class Queue:
         del ttl
         check_job("abort", job)
         check_text("error", error, "Say why the job is to be stopped.")
-        verdict = await self.store.abort(job.key, clip_error(error), job.ttl * 1000)
+        verdict = await self.store.abort(
+            job.key, clip_error(error), job.ttl * 1000, environment().new_id()
+        )
         if verdict == "missing":
             raise lifecycle.missing(job)
         if verdict.startswith("final "):

@@ -144,6 +144,8 @@ class Life:
         self.priority = 0
         self.came_due = False
         "Whether it was due later when it was enqueued."
+        self.abort_id = ""
+        "Of the last abort of it that was accepted."
         self.in_front = False
         "Whether it was handed back, and waits before the others."
 

@@ -283,14 +283,15 @@ def _refused(ledger: Ledger, life: Life, end: End, verdict: str, word: str) -> N
 def abort(
     ledger: Ledger, words: list[str], raw: list[bytes], answer: Any, process: Process | None
 ) -> Sequence[Life]:
-    key, ttl_ms, verdict = words[0], int(words[2]), text(answer)
+    key, ttl_ms, abort_id, verdict = words[0], int(words[2]), words[3], text(answer)
     life = ledger.lives.get(key)
     if life is None:
         if verdict != "missing":
             ledger.breach("P3", key, f"an abort found it {verdict}, and there is no such job")
         return NOBODY
     if life.over:
-        if verdict in ("aborted", "aborting"):
+        again = verdict == "aborted" == life.status and abort_id == life.abort_id
+        if verdict in ("aborted", "aborting") and not again:
             ledger.breach("P3", key, f"was made {verdict} after it was {life.status}")
         run = life.run
         if run is not None and run.let_go and life.ended is not None:
@@ -304,10 +305,12 @@ def abort(
         if life.status != "queued":
             ledger.breach("P3", key, f"was aborted at once, and it is {life.status}")
         ledger.finish(life, "aborted", ttl_ms)
+        life.abort_id = abort_id
     elif life.status in HELD:
         if life.run is not None and life.run.outcome:
             ledger.reach(labels.ABORT_RACED)
         life.status = "aborting"
+        life.abort_id = abort_id
     return [life]
 
 

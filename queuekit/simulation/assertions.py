@@ -48,11 +48,11 @@ class Assertions:
     def all_enqueued(
         self, function: Named | None = None, *, queue: str | None = None, **arguments: Any
     ) -> list[JobRecord]:
-        """The jobs that will run or are running, never finished ones, in the order of their enqueue."""
+        """The jobs that will run or are running, no finished or lost ones, in the order of their enqueue."""
         return [
             record
             for record in self._simulation.journal
-            if not record.finished
+            if not record.over
             and (function is None or _is_called(record, function))
             and (queue is None or record.queue == queue)
             and not _differences(record.kwargs, arguments)

@@ -47,6 +47,8 @@ def why_not_finished(simulation: Simulation, record: JobRecord) -> str:
 def reason(simulation: Simulation, record: JobRecord) -> str:
     """Why a job is not finished."""
     now_ms = simulation.clock.time_ns() // 1_000_000
+    if record.lost:
+        return "lost with the server's data: nobody can run it, unless it is enqueued again"
     if record.status in (Status.ACTIVE, Status.ABORTING):
         worker = record.last.worker if record.last else "?"
         return f"{record.status.value} in worker {worker}, attempt {len(record.attempts)}"

@@ -72,11 +72,20 @@ class JobRecord:
     finished_ms: int | None = None
     schedule: str | None = None
     "The id of the cron schedule that enqueued it."
+    lost: bool = False
+    "Whether the server has lost it with its data: nobody can finish it any more."
+    compared: int = 0
+    "With which loss of data it was last compared; see `lost_data.py`."
 
     @property
     def finished(self) -> bool:
         """Whether its status is final."""
         return self.status in TERMINAL_STATUSES
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more can happen to it."""
+        return self.finished or self.lost
 
     @property
     def last(self) -> Attempt | None:
@@ -162,7 +171,7 @@ class Journal:
         record begins here, and is completed when he has.
         """
         record = self.find(queue, key)
-        if moment not in BEGINNINGS or (record is not None and not record.finished):
+        if moment not in BEGINNINGS or (record is not None and not record.over):
             return record
         record = JobRecord(key, queue, details.get("function", "?"), {}, at_ms, at_ms)
         self.records.append(record)
@@ -257,6 +266,33 @@ class Journal:
         if record.last is not None and record.last.outcome in (None, Event.LOST):
             record.last.ended_ms, record.last.outcome = at_ms, _BY_STATUS[status]
             record.last.error = error or ""
+
+    def lose(self, record: JobRecord, at_ms: int) -> None:
+        """The server does not have it any more."""
+        record.lost = True
+        # Whoever has yet to hear that it was enqueued does so again, and that is another life.
+        early = self._unannounced.get((record.queue, record.key), [])
+        if record in early:
+            early.remove(record)
+        self.add(at_ms, "lost with the server's data", record.key, record.queue, {})
+
+    def bring_back(self, record: JobRecord, at_ms: int, status: Status) -> JobRecord:
+        """The server does not know any more that it has ended: that is another life of it."""
+        again = JobRecord(
+            key=record.key,
+            queue=record.queue,
+            function=record.function,
+            kwargs=record.kwargs,
+            enqueued_ms=at_ms,
+            due_ms=min(at_ms, record.due_ms),
+            options=record.options,
+            status=status,
+            schedule=record.schedule,
+        )
+        self.records.append(again)
+        self._current[record.queue, record.key] = again
+        self.add(at_ms, f"{status.value} again, by the server's data", record.key, record.queue, {})
+        return again
 
     def _updated(self, record: JobRecord, at_ms: int, details: Mapping[str, Any]) -> None:
         record.updates.append((at_ms, details["progress"]))

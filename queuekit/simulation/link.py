@@ -72,6 +72,8 @@ class Link:
         self._socket = open_socket(address)
         self._splitter = Splitter()
         self._address = address
+        self._asking = False
+        self._aside: list[tuple[bytes, ...]] = []
         if database:
             self.ask(b"SELECT", b"%d" % database)
 
@@ -129,8 +131,14 @@ class Link:
         Raises:
             SimulationError: the server refused it.
         """
-        self.send(encode_command(list(words)))
-        reply = self.frames()[0][1]
+        self._asking = True
+        try:
+            self.send(encode_command(list(words)))
+            reply = self.frames()[0][1]
+        finally:
+            self._asking = False
+        while self._aside:
+            self.tell(*self._aside.pop(0))
         if isinstance(reply, Error):
             raise SimulationError(
                 f"the server at {self._address} refused {b' '.join(words).decode()}: {reply}.\n"
@@ -138,6 +146,17 @@ class Link:
                 "  Give it such a user, or use backend 'server' (a private one)."
             )
         return reply
+
+    def tell(self, *words: bytes) -> None:
+        """One command of which nobody needs the reply, or hears that it failed.
+
+        The collector may end a connection at any line, also within `ask()`: then it waits for that.
+        """
+        if self._asking:
+            self._aside.append(words)
+            return
+        with contextlib.suppress(SimulationError, ConnectionError):
+            self.ask(*words)
 
     def close(self) -> None:
         self._socket.close()

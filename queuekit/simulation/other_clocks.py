@@ -45,3 +45,9 @@ def install() -> None:
     for function in (_asctime, _ctime):
         setattr(time, function.__name__[1:], function)
     time.clock_gettime, time.clock_gettime_ns = _gettime, _gettime_ns
+
+
+def uninstall() -> None:
+    """Give them back; time-machine, too, looks for Python's own, and takes their memory apart."""
+    time.asctime, time.ctime = _real_asctime, _real_ctime
+    time.clock_gettime, time.clock_gettime_ns = _real_gettime, _real_gettime_ns

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 from queuekit.job import Status
-from queuekit.simulation import diagnosis
+from queuekit.simulation import diagnosis, lost_data
 from queuekit.simulation.assertions import Assertions
 from queuekit.simulation.clock import EPOCH, Moment, VirtualClock, epoch_ns
 from queuekit.simulation.errors import SimulationError
@@ -126,7 +126,7 @@ class Passing(Assertions):
         """Run jobs until none is left that could run; time moves as far as they need.
 
         Follows the jobs that jobs enqueue, and retries. Jobs whose time is still to come are left
-        alone, unless `scheduled`.
+        alone, unless `scheduled`; so are jobs that the server has lost with its data.
 
         Returns:
             How many jobs have ended by status: all of this world that no `drain` has counted before,
@@ -153,11 +153,12 @@ class Passing(Assertions):
         return Counter(record.status.value for record in records)
 
     def _to_be_drained(self, scheduled: bool) -> list[JobRecord]:
+        lost_data.compare(self._simulation)
         now_ms = self.clock.time_ns() // 1_000_000
         return [
             record
             for record in self.journal
-            if not record.finished and (scheduled or record.attempts or record.due_ms <= now_ms)
+            if not record.over and (scheduled or record.attempts or record.due_ms <= now_ms)
         ]
 
     async def _settle_at(self, elapsed_ns: int) -> None:

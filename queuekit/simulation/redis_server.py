@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
+from queuekit.simulation import lost_data
 from queuekit.simulation.errors import SimulationError
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ class SimulatedServer:
         "Those that have not ended."
         self._refusing: dict[object, Mapping[str, str]] = {}
         "The states in which it is: of each the arguments of a fault `error`."
+        self.losses = 0
+        "How often it has restarted without some of its data."
 
     @property
     def running(self) -> bool:
@@ -132,6 +135,8 @@ class SimulatedServer:
         self._reset_connections()
         if data != "kept":
             self._network.load(self._checkpoint if data == "stale" else None)
+            self.losses += 1
+            lost_data.compare(self._simulation, restarted=True)
             loop = self._simulation.loop
             loop.disturbed_ns = loop.clock.elapsed_ns
             if loop.tap is not None:

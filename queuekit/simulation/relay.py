@@ -414,8 +414,7 @@ class RelayNetwork:
         if relay in self._relays:
             self._relays.remove(relay)
             # The server may have seen it go already, or be gone itself.
-            with contextlib.suppress(SimulationError, ConnectionError):
-                self.control.ask(b"CLIENT", b"KILL", b"ID", b"%d" % client)
+            self.control.tell(b"CLIENT", b"KILL", b"ID", b"%d" % client)
 
     def contents(self, root: str, database: int = 0) -> list[Any]:
         where = self.database if self.only_ours else database

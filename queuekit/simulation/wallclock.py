@@ -220,6 +220,7 @@ def uninstall() -> None:
         setattr(api.FakeDatetime, name, method)
     setattr(api.FakeDate, "today", _original_date_today)  # noqa: B010 (as above)
     _replace_everywhere(blocking.sleep, blocking.real_sleep)
+    other_clocks.uninstall()
     threads_by_hand.uninstall()
     programs.uninstall()
     polling.uninstall()

@@ -72,8 +72,8 @@ local function tell_worker(worker, word)
   local control = root .. ':control:' .. worker
   if redis.call('LINDEX', control, -1) ~= word then redis.call('RPUSH', control, word) end
 end
-
-local function tell(key, status) redis.call('PUBLISH', root .. ':event:' .. key, status) end
+-- A hint is never the truth. Whoever may not publish it has moved the job all the same, and goes on.
+local function tell(key, status) redis.pcall('PUBLISH', root .. ':event:' .. key, status) end
 
 -- Order. Each priority owns a band of scores, wide enough for 2^36 jobs either way of its middle
 -- while it is never empty; a set's own ends say what comes next, so there is no counter to lose.

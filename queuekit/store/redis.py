@@ -253,9 +253,12 @@ class Store:
         verdict, status, touched = await self.run("update", key, proof, claim_id, progress, meta)
         return verdict.decode(), status.decode(), touched
 
-    async def abort(self, key: str, reason: bytes, ttl_ms: int) -> str:
-        """Stop a job: aborted, aborting, missing, or "final" and the status that refuses it."""
-        verdict: bytes = await self.run("abort", key, reason, ttl_ms)
+    async def abort(self, key: str, reason: bytes, ttl_ms: int, abort_id: str) -> str:
+        """Stop a job: aborted, aborting, missing, or "final" and the status that refuses it.
+
+        Sent twice under one id, it is answered with what it has come to.
+        """
+        verdict: bytes = await self.run("abort", key, reason, ttl_ms, abort_id)
         return verdict.decode()
 
     async def read(self, job_keys: Sequence[str]) -> list[Stored | None]:

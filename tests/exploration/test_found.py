@@ -131,3 +131,20 @@ def test_a_worker_that_has_ended_before_its_question_arrives_owes_no_tick():
         await simulation.advance(300)
 
     assert relived(ends).broken is None
+
+
+@pytest.mark.parametrize("ttl", [600, -1])
+@pytest.mark.parametrize("runs", [False, True])
+def test_an_abort_whose_answer_is_lost_is_no_error(ttl, runs):
+    async def aborted(simulation):
+        if runs:
+            simulation.worker([ship, waits])
+        job = await simulation.queue.enqueue("waits", timeout=0, ttl=ttl)
+        await simulation.advance(1)
+        simulation.inject("lose_reply", command="abort")
+        await job.abort("no more")
+
+    async def waits(ctx):
+        await asyncio.sleep(50)
+
+    assert relived(aborted).broken is None

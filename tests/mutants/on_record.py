@@ -123,14 +123,15 @@ async def set_aside(simulation):
         assert "foreign:kept" in held or not calm(simulation), held
         assert "foreign:gone" not in held, held
         rows = simulation.loop.network.contents(root)
-        [finished] = [str(row) for row in rows if row[0].endswith(b":finished")]
-        assert "gone" not in finished or not calm(simulation), finished
+        finished = [str(row) for row in rows if row[0].endswith(b":finished")]
+        assert not calm(simulation) or "gone" not in finished[0], finished
         one.terminate()
         one.restart = lambda: None  # nobody works for so long
         await asyncio.sleep(MONTH_S)
         worker(simulation)
         await asyncio.sleep(10)
-        assert not await insist(queue.quarantined)
+        left_aside = await insist(queue.quarantined)
+        assert not calm(simulation) or not left_aside, left_aside
         held = set(await left()) - {"fence", "info", "wake", "workers", "stats"}
         assert not calm(simulation) or not held, f"left of what was set aside is {held}"
 
@@ -164,5 +165,36 @@ async def aborted_before(simulation):
         [job] = await ended(queue, "a")
         if calm(simulation):
             assert (job.status, job.losses) == (Status.COMPLETE, 1), job
+
+    await web.run(asks)
+
+
+async def abort_resent(simulation):
+    """The answer to an abort gets lost, of a job that runs, one that waits and one that is damaged."""
+    worker(simulation, concurrency=1)
+    web, queue = simulation.process("web"), simulation.queue
+    ours = [  # those between are the same ones, sent again
+        simulation.inject("lose_reply", command="abort", nth=nth, optional=True)
+        for nth in (1, 3, 5)
+    ]
+
+    def only_ours():
+        return len(simulation.faults.struck) == sum(len(fault.fired) for fault in ours)
+
+    async def asks():
+        for key in ("runs", "waits", "damaged"):
+            await bring(queue, "slow", key=key, seconds=9, group_key=key)
+        job = f"{queue.store.root}:job:damaged"
+        await asyncio.sleep(1)
+        jobs = await insist(queue.jobs, ("runs", "waits", "damaged"))
+        await insist(queue.store._command, "SET", job, "foreign")
+        for each in jobs:
+            try:
+                await insist(each.abort, "no more")
+            except (JobStateError, JobNotFoundError):
+                assert not only_ours(), f"{each.key} was aborted, and that is told as an error"
+        [runs, waits, _] = await ended(queue, "runs", "waits", "damaged")
+        if only_ours():
+            assert [runs.status, waits.status] == [Status.ABORTED] * 2, [runs, waits]
 
     await web.run(asks)

@@ -73,7 +73,14 @@ from tests.mutants.on_leave import (
     stopped,
     taken,
 )
-from tests.mutants.on_record import aborted_before, between_runs, bunch, counters, set_aside
+from tests.mutants.on_record import (
+    abort_resent,
+    aborted_before,
+    between_runs,
+    bunch,
+    counters,
+    set_aside,
+)
 from tests.mutants.told import (
     due_soon,
     full_by_then,
@@ -92,7 +99,7 @@ STORIES = {
         starved, full_memory, renewals, set_forward, abort_races, cut_claim,
         unanswered_claim, handed_back, hooks, heard, lost_late, tokens, set_back, taken, missed,
         resent, listening, caught_up, statistics,
-        half_a_deploy, forgotten, between_runs, counters, bunch, set_aside, aborted_before,
+        half_a_deploy, forgotten, between_runs, counters, bunch, set_aside, aborted_before, abort_resent,
         full_ears, memory_lost, falling, back_in_front, suspects_place,
         full_by_then, stops_with_it, stopping_hears, last_word, short_lease, lone, due_soon,
         in_line, room, maker_leaves, maker_dies, not_told, reborn, broken_alone,

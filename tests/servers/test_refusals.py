@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 
 import pytest
 
@@ -259,3 +260,40 @@ def test_a_refusal_that_does_not_pass_is_told_within_the_patience(server, code, 
             assert 10_000 - proxy.left < 10, "with pauses between the tries"
 
     in_real_time(main)
+
+
+def test_a_waiter_that_may_not_subscribe_looks_by_itself_and_does_not_flood_the_server(server):
+    release = asyncio.Event()
+
+    async def held(ctx):
+        await release.wait()
+        return "done"
+
+    def connected():
+        return int(server.info("stats")["total_connections_received"])
+
+    async def main():
+        server.ask("ACL", "SETUSER", "deaf", "on", ">secret", "~*", "+@all", "resetchannels")
+        account = {"username": "deaf", "password": "secret"}
+        async with (
+            queue_at(server.url, **account) as deaf,
+            queue_at(server.url) as queue,
+            worker_of(queue, [held]),
+        ):
+            waiting = asyncio.create_task(deaf.apply("held", timeout=30))
+            await until(lambda: _is_active(queue))
+            began, before = time.monotonic(), connected()
+            await until(lambda: time.monotonic() - began > 0.5)
+            assert connected() - before < 10 + ASKED_HERE
+            release.set()
+            assert await waiting == "done"
+
+    in_real_time(main)
+
+
+ASKED_HERE = 2
+"Each question of a test's own is a connection."
+
+
+async def _is_active(queue):
+    return await queue.count("active") == 1

@@ -112,3 +112,24 @@ def test_in_production_jitter_is_drawn_between_zero_and_its_bound():
     drawn = [Environment().jitter(10) for _ in range(1000)]
     assert all(0 <= delay <= 10 for delay in drawn)
     assert min(drawn) < 1 < 9 < max(drawn)
+
+
+def test_a_connection_that_the_collector_ends_within_a_question_waits_for_its_answer(port):
+    """It may run at any line, also between a question and its answer."""
+    link, other = Link(f"127.0.0.1:{port}", 0), Link(f"127.0.0.1:{port}", 0)
+    client = other.ask(b"CLIENT", b"ID")
+    frames = link.frames
+
+    def collected():
+        link.frames = frames
+        link.tell(b"CLIENT", b"KILL", b"ID", b"%d" % client)
+        link.tell(b"NOSUCH")
+        return frames()
+
+    link.frames = collected
+    assert link.ask(b"ECHO", b"one") == b"one"
+    assert link.ask(b"ECHO", b"two") == b"two"
+    with pytest.raises(ConnectionError):
+        other.ask(b"PING")
+    link.close()
+    other.close()

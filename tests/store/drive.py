@@ -46,6 +46,7 @@ class Driver:
         self.damaged: set[str] = set()
         self.made = 0
         self.claim_ids: dict[str, str] = {}
+        self.abort_ids: dict[str, str] = {}
         self.takers: set[str] = set()
         "Workers that took the token and have not looked yet."
         self.last: tuple[str, tuple[Any, ...]] | None = None
@@ -189,7 +190,10 @@ class Driver:
         self.script("update", key, fence, claim_id, ["", "0.5", ""][what], ["", "", "m"][what])
 
     def do_abort(self, number: int, ttl: int) -> None:
-        self.script("abort", f"k{number}", "because", ttl)
+        key = f"k{number}"
+        sent_before = self.abort_ids.pop(key, "")  # each second one is the last one, sent again
+        abort_id = sent_before or self.abort_ids.setdefault(key, self.new_id())
+        self.script("abort", key, "because", ttl, abort_id)
 
     def do_expire(self) -> None:
         self.script("expire", 100)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+from queuekit.environment import environment
 from queuekit.job import Status
 from queuekit.store.codec import STATE_FIELDS
 from queuekit.store.redis import Claimed, Held, Move, NewJob
@@ -105,8 +106,9 @@ class Hand:
         for held in await self.claim(len(keys)):
             assert await self.end(held, Status.QUEUED, charge="losses", solo=True) == "ok"
 
-    async def abort(self, key: str, ttl_ms: int = 600_000) -> str:
-        verdict = await self.store.abort(key, b"because", ttl_ms)
+    async def abort(self, key: str, ttl_ms: int = 600_000, abort_id: str = "") -> str:
+        abort_id = abort_id or environment().new_id()
+        verdict = await self.store.abort(key, b"because", ttl_ms, abort_id)
         await self.look()
         return verdict
 

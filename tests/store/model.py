@@ -329,12 +329,14 @@ class Model(Rows):
         state.update({n: v for n, v in (("progress", progress), ("meta", meta)) if v})
         return ["ok", status, self.now]
 
-    def abort(self, key: str, reason: str, ttl: int) -> Any:
+    def abort(self, key: str, reason: str, ttl: int, abort_id: str) -> Any:
         state = self.state(key)
         found = state or {}
         status = self.status(key)
         if not status or int(found.get("expires", self.now + 1)) <= self.now:
             return "missing"
+        if status == "aborted" and found.get("stopped") == abort_id:
+            return status
         if status in TERMINAL:
             return f"final {status}"
         if status == "queued":
@@ -345,11 +347,12 @@ class Model(Rows):
                 self._unfollow(found["group"], place_of(int(found["follows"])), key)
             if state is None:
                 self._set_aside(key, reason, "aborted")
+                self.writable(key)["stopped"] = abort_id
             else:
-                self._finish(key, "aborted", ttl, {"error": reason})
+                self._finish(key, "aborted", ttl, {"error": reason, "stopped": abort_id})
                 self._leave(key)
             return "aborted"
-        self.writable(key).update(status="aborting", error=reason)
+        self.writable(key).update(status="aborting", error=reason, stopped=abort_id)
         if self.workers.get(found["worker"], 0) > self.now:
             self._tell(found["worker"], f"abort\n{found['fence']}\n{key}\n{reason}")
         return "aborting"

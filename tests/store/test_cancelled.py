@@ -60,7 +60,7 @@ def ticked(store):
 
 END = Move("a", 1, "c1", Status.QUEUED, charge="failures", outcome="retried", error=b"no")
 CALLS = {
-    "abort": (running, lambda store: store.abort("a", b"because", 1000)),
+    "abort": (running, lambda store: store.abort("a", b"because", 1000, "id")),
     "claim": (waiting, take),
     "commit": (running, lambda store: store.commit([END])),
     "adopt": (running, lambda store: adopt(store, "w", [("s", "t"), ("other", "u")])),

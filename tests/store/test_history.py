@@ -222,6 +222,27 @@ async def test_an_aborted_job_may_leave_a_tombstone_too(hand):
     assert again.verdict == "same"
 
 
+@pytest.mark.parametrize("ttl_ms", [1000, -1])
+async def test_an_abort_that_is_sent_twice_is_one(hand, ttl_ms):
+    await hand.enqueue("a")
+    assert await hand.abort("a", ttl_ms, abort_id="one") == "aborted"
+    assert await hand.abort("a", ttl_ms, abort_id="one") == "aborted"
+    assert await hand.abort("a", ttl_ms, abort_id="other") == "final aborted"
+    await hand.enqueue("a")  # another life, of which that abort says nothing
+    [held] = await hand.claim()
+    await hand.end(held)
+    assert await hand.abort("a", abort_id="one") == "final complete"
+
+
+async def test_an_abort_is_known_when_the_run_that_it_stopped_has_ended(hand):
+    await hand.enqueue("a")
+    [held] = await hand.claim()
+    assert await hand.abort("a", abort_id="one") == "aborting"
+    assert await hand.end(held, Status.ABORTED) == "ok"
+    assert await hand.abort("a", abort_id="one") == "aborted"
+    assert await hand.abort("a", abort_id="other") == "final aborted"
+
+
 async def test_a_record_is_final_only_while_its_time_lasts(hand, simulation):
     await hand.enqueue("a")
     [held] = await hand.claim()

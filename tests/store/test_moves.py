@@ -166,7 +166,7 @@ async def test_a_terminal_status_never_changes_again(store):
     await store.commit([move(held, Status.COMPLETE)])
     other = dataclasses.replace(move(held, Status.FAILED), fence=held.fence + 1)
     assert await store.commit([other]) == [("lost", "complete")]
-    assert await store.abort("a", b"why", 1000) == "final complete"
+    assert await store.abort("a", b"why", 1000, "id") == "final complete"
     assert await store.update("a", held.fence, held.claim_id, "0.5", b"") == ("lost", "complete", 0)
     assert await status_of(store) == "complete"
 
@@ -198,7 +198,7 @@ async def test_a_released_job_is_the_first_in_line(store):
 async def test_aborting_a_waiting_job_ends_it_wherever_it_waits(store, simulation):
     later = simulation.environment.time_ms() + 9000
     await store.enqueue([new(), new(key="b", id="e2", due_ms=later)])
-    assert [await store.abort(key, b"why", 1000) for key in "ab"] == ["aborted", "aborted"]
+    assert [await store.abort(key, b"why", 1000, key) for key in "ab"] == ["aborted", "aborted"]
     assert await store.counts() == {"queued": 0, "scheduled": 0, "active": 0}
     await simulation.advance(10)
     assert not (await claim(store)).jobs
@@ -207,7 +207,7 @@ async def test_aborting_a_waiting_job_ends_it_wherever_it_waits(store, simulatio
 async def test_after_an_acknowledged_abort_a_run_can_only_end_aborted(store):
     await store.enqueue([new()])
     [held] = (await claim(store)).jobs
-    assert await store.abort("a", b"why", 1000) == "aborting"
+    assert await store.abort("a", b"why", 1000, "id") == "aborting"
     assert await store.commit([move(held, Status.COMPLETE)]) == [("aborting", "why")]
     assert await store.commit([move(held, Status.QUEUED)]) == [("aborting", "why")]
     assert await store.commit([move(held, Status.ABORTED)]) == [("ok", "aborted")]
@@ -216,13 +216,13 @@ async def test_after_an_acknowledged_abort_a_run_can_only_end_aborted(store):
 async def test_an_abort_is_told_to_the_worker_that_holds_the_job(store):
     await store.enqueue([new()])
     [held] = (await claim(store)).jobs
-    await store.abort("a", b"why\nnot", 1000)
+    await store.abort("a", b"why\nnot", 1000, "id")
     word = await store.wait("w", for_work=False, timeout_s=1)
     assert word == f"abort\n{held.fence}\na\nwhy\nnot"
 
 
 async def test_aborting_what_is_not_there_says_so(store):
-    assert await store.abort("nope", b"why", 1000) == "missing"
+    assert await store.abort("nope", b"why", 1000, "id") == "missing"
 
 
 async def test_a_renewed_lease_holds_and_an_unrenewed_one_ends(store, simulation):
@@ -239,7 +239,7 @@ async def test_renewing_tells_what_is_lost_and_what_is_to_be_aborted(store):
     await store.enqueue([new(), new(key="b", id="e2")])
     a, b = (await claim(store)).jobs
     await store.commit([move(a, Status.QUEUED)])
-    await store.abort("b", b"why", 1000)
+    await store.abort("b", b"why", 1000, "id")
     news = await store.renew([(h.key, h.fence, h.claim_id) for h in (a, b)], LEASE_MS)
     assert news == [(a.fence, "lost", ""), (b.fence, "aborting", "why")]
     assert (await store.counts())["active"] == 1, "a lost lease is not made again"

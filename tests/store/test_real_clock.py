@@ -87,7 +87,7 @@ def test_a_tombstone_is_freed_after_a_minute(server):
 
 def test_an_aborted_job_expires_too(server):
     run(server, "enqueue", "", "a", "e1", *NEW)
-    run(server, "abort", "a", "because", HOUR_MS)
+    run(server, "abort", "a", "because", HOUR_MS, "id")
     assert all(0 < ttl <= HOUR_MS for ttl in ttls(server))
 
 

@@ -65,7 +65,7 @@ def test_a_script_sent_twice_acts_once_and_says_so(server, script, before, words
 @pytest.mark.parametrize("target", ["complete", "failed", "queued"])
 def test_a_move_is_answered_as_done_after_the_job_has_gone_on(server, target):
     held(server)
-    server.run("abort", NOW, "b", "because", 1000)
+    server.run("abort", NOW, "b", "because", 1000, "id")
     sent = move("a", 1, target, ttl=-1)
     server.run("commit", NOW, *sent)
     if target == "queued":
@@ -128,7 +128,7 @@ def test_a_claim_sent_again_leaves_out_a_job_that_somebody_else_has_claimed_sinc
 
 def test_a_claim_sent_again_answers_with_jobs_that_are_to_be_aborted(server):
     held(server)
-    server.run("abort", NOW, "a", "because", 1000)
+    server.run("abort", NOW, "a", "because", 1000, "id")
     [job] = claim(server)
     assert (job[0], job[3][0]) == (b"a", b"aborting")
 
@@ -136,11 +136,11 @@ def test_a_claim_sent_again_answers_with_jobs_that_are_to_be_aborted(server):
 def test_an_abort_after_the_word_was_read_is_said_again(server):
     held(server)
     for _ in range(2):
-        server.run("abort", NOW, "a", "because", 1000)
+        server.run("abort", NOW, "a", "because", 1000, "id")
         assert server.ask("LPOP", f"{ROOT}:control:w") is not None
 
 
 def test_an_abort_says_nothing_to_a_worker_that_is_gone(server):
     held(server)
-    assert server.run("abort", NOW + ALIVE_MS, "a", "because", 1000) == b"aborting"
+    assert server.run("abort", NOW + ALIVE_MS, "a", "because", 1000, "id") == b"aborting"
     assert server.ask("LPOP", f"{ROOT}:control:w") is None
