@@ -22,9 +22,11 @@ from queuekit.simulation.chooser import Asked, Deviation
 from queuekit.simulation.errors import (
     FaultNeverFired,
     InvariantBroken,
+    ProcessFailed,
     SimulationDeadlock,
     SimulationError,
     SimulationLivelock,
+    TaskFailed,
     VirtualTimeLimit,
 )
 from queuekit.simulation.processes import unseen_failures
@@ -114,7 +116,7 @@ class Breach:
 
     promise: str
     """P1, ..., `invariant:<name>`, `effect:<name>`, `story:<exception>:<file>:<line>`, `worker:<exception>`,
-`task:<exception>`,     `deadlock`, `livelock` or `time limit`."""
+    `task:<exception>`, `end:<exception>` (at the world's end), `deadlock`, `livelock` or `time limit`."""
     what: str
     at_s: float = 0.0
     "Virtual seconds since the world began."
@@ -139,6 +141,8 @@ class Run:
     "Why a task was not, if one was not: its job has a function that nobody knows, or other arguments."
     choices: int = 0
     "Among ready steps, if its schedule was PCT."
+    lease_s: float = 0
+    "The longest lease of its workers; 0 if they are none of ours."
     excused: str = ""
     "What the story raised because of a misfortune; it breaks no promise."
     trace: str = ""
@@ -186,6 +190,8 @@ class _Living:
         self._terms = terms
         self._run = Run(plan)
         self._at_end: Callable[[], object] | None = None
+        self._may: Callable[[BaseException], bool] = lambda _: False
+        "Whether a misfortune has caused what was raised."
         self._cut_off = False
         "Whether the story was ended here, since it waits for what cannot come."
 
@@ -228,6 +234,12 @@ class _Living:
         except FaultNeverFired as error:
             if not plan.profile and not run.breaches:
                 run.breaches.append(Breach("story:FaultNeverFired", str(error)))
+        except (ProcessFailed, TaskFailed) as error:
+            # Raised as the world ended; all else is judged before.
+            cause = error.__cause__ or error
+            if not run.breaches and not self._swarm.data_lost and not self._may(cause):
+                what = Breach(f"end:{type(cause).__name__}", str(error), _now_s(simulation))
+                run.breaches.append(what)
         return run
 
     def _account(self, simulation: Simulation) -> None:
@@ -236,6 +248,7 @@ class _Living:
         run.reached = Counter(simulation.reached)
         run.effects = Counter(effect.name for effect in simulation.effects)
         run.runs_of_jobs, run.unentered = runs_of_jobs(simulation, self._terms.checkers)
+        run.lease_s = max((each.worker.lease_s for each in simulation.workers()), default=0)
         run.trace, run.lines = simulation.trace.digest(), simulation.trace.count
         pool = simulation.loop.pool
         if pool is not None and isinstance(pool.schedule, PCT):
@@ -243,7 +256,7 @@ class _Living:
 
     def _phases(self, simulation: Simulation, watch: Watch, swarm: Swarm) -> None:
         self._swarm = swarm
-        may = partial(excused, simulation, watch)
+        may = self._may = partial(excused, simulation, watch)
         went = self._attempt(simulation, self._told, may)
         if went:
             went = self._attempt(simulation, lambda world: self._live_out(world, watch, swarm), may)

@@ -352,14 +352,17 @@ def _dead(process: Process) -> ProcessDied:
 
 
 def _failed(process: str, error: BaseException) -> ProcessFailed:
-    how = f"{type(error).__name__}: {error}".rstrip(": ")
-    if isinstance(error, SystemExit):
-        how = f"sys.exit({error.code!r})"
     return ProcessFailed(
-        f"process {process} ended by {how}, and nobody has asked for it.\n"
+        f"process {process} ended by {_how(error)}, and nobody has asked for it.\n"
         "  A process ends by its main function's return, by sys.exit(0), or by what the test does to it.\n"
         "  If it is to fail, wait for it: pytest.raises around `await process.wait()`."
     )
+
+
+def _how(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"sys.exit({error.code!r})"
+    return f"{type(error).__name__}: {error}".rstrip(": ")
 
 
 def unseen_failures(processes: Iterable[SimulatedProcess]) -> list[tuple[Process, BaseException]]:
@@ -382,6 +385,23 @@ def raise_first(failures: list[tuple[Process, BaseException]]) -> None:
     """Raises ProcessFailed for the first of these, if any."""
     for process, error in failures:
         raise _failed(process.id, error) from error
+
+
+def failed_at_the_end(processes: Iterable[SimulatedProcess]) -> ProcessFailed | None:
+    """What to raise for the first process that its world's end has ended, and that raised thereby.
+
+    It counts as seen from now on.
+    """
+    for process, error in unseen_failures(processes):
+        failed = ProcessFailed(
+            f"process {process.id} ended by {_how(error)}.\n"
+            "  It still ran when its world ended, which cancels it as Ctrl-C does; what it raises counts.\n"
+            "  Mend what it does at its end (a shutdown hook, a finally); or, if that is to fail,\n"
+            "  end it in the test: `await worker.stop()`, then pytest.raises around `await worker.wait()`."
+        )
+        failed.__cause__ = error
+        return failed
+    return None
 
 
 def _was_left(task: asyncio.Task[Any]) -> bool:

@@ -32,6 +32,7 @@ from queuekit.simulation.passing import Passing
 from queuekit.simulation.processes import (
     SimulatedProcess,
     SimulatedWorker,
+    failed_at_the_end,
     raise_first,
     unseen_failures,
 )
@@ -123,6 +124,7 @@ class Simulation(Passing):
         self._given_loop = loop
         self._steps_per_instant = steps_per_instant
         self._exit = contextlib.ExitStack()
+        self._last_words: list[SimulationError | None] = []
         self._loop: SimulatedLoop | None = None
         self.faults = Faults(self)
         self.server = SimulatedServer(self)
@@ -154,6 +156,7 @@ class Simulation(Passing):
             self._loop.network = self._backend.network(self._loop)
             self._loop.network.load_scripts(scripts.every())
             stack.callback(self._close_network)
+            stack.callback(self._hear_the_last)
             stack.callback(end_tasks, self._loop)
             self._exit = stack.pop_all()
         return self
@@ -168,11 +171,14 @@ class Simulation(Passing):
         self._exit.close()
         if kind is None and not interrupted:
             raise_first(failed)
-            if broken is not None:
-                raise broken
-            if unasked is not None:
-                raise unasked
+            for error in (broken, unasked, *self._last_words):
+                if error is not None:
+                    raise error
             self.faults.check()
+
+    def _hear_the_last(self) -> None:
+        """What processes and tasks raised that the world's end has ended; nobody else would hear of it."""
+        self._last_words = [failed_at_the_end(self._processes), self.loop.failed_task()]
 
     def _refuse_inside_of_another(self) -> None:
         running = asyncio._get_running_loop()
