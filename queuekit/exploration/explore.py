@@ -115,7 +115,7 @@ class Portfolio(NamedTuple):
     kinds: tuple[str, ...]
     first_seed: int
     points: bool = False
-    "Whether every fourth run is the boring one with a worker killed at one place, if kills are of the kinds."
+    "Whether every fourth run is the boring one, struck at one place by a kind of `points.STRIKES`."
 
     def plan(self, number: int) -> Plan:
         """The plan of a run, from 0: the first is the boring one; then schedules by turns, a swarm each."""
@@ -398,16 +398,19 @@ class _Numbered:
     def _plan(self, number: int) -> Plan:
         turn, which = divmod(number, points.EVERY)
         portfolio = self._portfolio
-        killing = portfolio.points and "kill" in portfolio.kinds
-        if killing and which == points.SECOND and turn < len(self._points):
+        if portfolio.points and which == points.SECOND and turn < len(self._points):
             return points.struck(portfolio.first_seed, self._points[turn])
         return portfolio.plan(number)
 
     @cached_property
     def _points(self) -> list[Deviation]:
         seed = self._portfolio.first_seed
-        boring = run_once(self._story, points.boring(seed), self._terms, ask=True, trace=False)
-        return points.in_turn(boring, seed)
+        kinds = [kind for kind in points.STRIKES if kind in self._portfolio.kinds]
+        if not kinds:
+            return []
+        plan = points.boring(seed, kinds)
+        boring = run_once(self._story, plan, self._terms, ask=True, trace=False)
+        return points.in_turn(boring, seed, kinds)
 
     @cached_property
     def _expected_choices(self) -> int:

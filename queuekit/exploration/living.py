@@ -141,6 +141,8 @@ class Run:
     "Why a task was not, if one was not: its job has a function that nobody knows, or other arguments."
     choices: int = 0
     "Among ready steps, if its schedule was PCT."
+    lease_s: float = 0
+    "The longest lease of its workers; 0 if they are none of ours."
     excused: str = ""
     "What the story raised because of a misfortune; it breaks no promise."
     trace: str = ""
@@ -246,6 +248,7 @@ class _Living:
         run.reached = Counter(simulation.reached)
         run.effects = Counter(effect.name for effect in simulation.effects)
         run.runs_of_jobs, run.unentered = runs_of_jobs(simulation, self._terms.checkers)
+        run.lease_s = max((each.worker.lease_s for each in simulation.workers()), default=0)
         run.trace, run.lines = simulation.trace.digest(), simulation.trace.count
         pool = simulation.loop.pool
         if pool is not None and isinstance(pool.schedule, PCT):
