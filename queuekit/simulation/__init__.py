@@ -15,6 +15,7 @@ from queuekit.simulation.errors import SimulationDeadlock as SimulationDeadlock
 from queuekit.simulation.errors import SimulationError as SimulationError
 from queuekit.simulation.errors import SimulationLivelock as SimulationLivelock
 from queuekit.simulation.errors import TaskFailed as TaskFailed
+from queuekit.simulation.errors import ThreadStuck as ThreadStuck
 from queuekit.simulation.errors import VirtualTimeLimit as VirtualTimeLimit
 from queuekit.simulation.faults import Fault as Fault
 from queuekit.simulation.journal import JobRecord as JobRecord
@@ -54,6 +55,7 @@ __all__ = [
     "SimulationLivelock",
     "Step",
     "TaskFailed",
+    "ThreadStuck",
     "VirtualTimeLimit",
     "busy",
 ]

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
-from queuekit.simulation.errors import ServersDisagree
+from queuekit.simulation.errors import ServersDisagree, ThreadStuck
 from queuekit.simulation.trace import Trace
 from queuekit.simulation.unwinding import take_down_task, unheard
 from queuekit.store.connection import close_all
@@ -37,8 +37,8 @@ def end_tasks(loop: SimulatedLoop) -> None:
 def _take_leave(loop: SimulatedLoop) -> None:
     loop.release_all()
     loop.take_steps_by(None)
-    if isinstance(loop.fatal, ServersDisagree):
-        loop.fatal = None  # told; both servers still answer those who take leave
+    if isinstance(loop.fatal, ServersDisagree | ThreadStuck):
+        loop.fatal = None  # told; the others can still take leave, and are answered
     for process in loop.processes:
         process.heal()
         process.resume()

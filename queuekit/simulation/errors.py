@@ -72,6 +72,10 @@ class ServersDisagree(SimulationError):  # noqa: N818 (says what happened)
     """The embedded Redis and a real one answered a command differently, or hold different things."""
 
 
+class ThreadStuck(SimulationError):  # noqa: N818 (says what happened)
+    """A sync task, or a thread of one, did not give its turn back: nobody else can have one."""
+
+
 class ThreadEnded(BaseException):
     """Raised in a sync task that still runs when its world ends, so that its thread ends too.
 

@@ -14,7 +14,8 @@ from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from queuekit.environment import use
-from queuekit.simulation.errors import SimulationError, ThreadEnded
+from queuekit.simulation import stuck
+from queuekit.simulation.errors import SimulationError, ThreadEnded, ThreadStuck
 from queuekit.simulation.scope import STATE
 
 if TYPE_CHECKING:
@@ -23,10 +24,22 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 REAL_LIMIT_S = 60.0
-"Of real time: a thread that keeps the baton longer waits for something that cannot happen."
+"Of real time: a thread that keeps the baton longer does not come to an end."
+
+STUCK_LIMIT_S = 10.0
+"Of real time: a thread that takes no step for so long waits for something that cannot happen."
+
+LOOKS = 20
+"How often it is looked, within that time, where the thread stands."
+
+MAX_TOLD = 3
+"Threads of which it is said where they wait."
 
 INTERRUPTED_LIMIT_S = 1.0
 "Of real time: so long a thread may take to its next wait after a Ctrl-C before it is left alone."
+
+_NAME = "queuekit-baton"
+"Of threads that are ours, and not the application's."
 
 _start_thread = threading.Thread.start
 "Python's own: one of ours must not be taken for a thread of the application's."
@@ -46,6 +59,7 @@ class Baton:
         self.ended = False
         self.interrupted = False
         "Whether a Ctrl-C came while the thread ran."
+        self._thread: threading.Thread | None = None
         self._waits_for_turn = True
         "Whether the thread has given the baton back."
         self.job: Callable[[], None] | None = None
@@ -63,25 +77,66 @@ class Baton:
 
     def serve(self) -> None:
         """Let a thread of our own run its jobs, one after the other."""
-        _start_thread(threading.Thread(target=self._serve, name="queuekit-baton", daemon=True))
+        _start_thread(threading.Thread(target=self._serve, name=_NAME, daemon=True))
 
     def resume(self) -> None:
         """Called by the loop: let the thread run until it gives the baton back."""
         self._waits_for_turn = False
         self._go.release()
         try:
-            came_back = self._back.acquire(timeout=REAL_LIMIT_S)
+            what = self._stuck()
         except BaseException:  # a Ctrl-C: the thread ends at its next wait
             self.ended = self.interrupted = True
             raise
-        if not came_back:
+        if what:
             # Not raised: this is a step of the loop, and asyncio would only log it.
             self.ended = True
-            self.loop.fatal = SimulationError(
-                f"a sync task did not give control back within {REAL_LIMIT_S:g} s of real time.\n"
-                "  In a simulation one thread runs at a time; it waits for another one, or works on.\n"
-                "  Let sync tasks wait by time.sleep() or through ctx['job'].sync, not for locks."
-            )
+            self.loop.fatal = ThreadStuck(what)
+
+    def _stuck(self) -> str:
+        """Wait until the thread gives the baton back; what is to be said if it does not.
+
+        What it waits for by a plain lock cannot be seen, only that it takes no step of Python's.
+        """
+        stood, place = 0, None
+        for _ in range(round(LOOKS * REAL_LIMIT_S / STUCK_LIMIT_S)):
+            if self._back.acquire(timeout=STUCK_LIMIT_S / LOOKS):
+                return ""
+            before, place = place, stuck.place(self._ident)
+            stood = stood + 1 if place is not None and place == before else 0
+            if stood >= LOOKS:
+                return (
+                    f"{self._name} has stood for {STUCK_LIMIT_S:g} s of real time at"
+                    f" {stuck.where(self._ident)}.\n"
+                    "  In a simulation one thread runs at a time. It waits in real time, as plain locks do:"
+                    " whoever\n  holds what it waits for has no turn meanwhile.\n"
+                    f"{self.loop.batons.where_others_wait()}"
+                    "  Let no sync task sleep, or call Redis, while it holds a lock that others wait for.\n"
+                    "  A lock is held around what takes no time; or replace it in the test."
+                )
+        return (
+            f"{self._name} did not give control back within {REAL_LIMIT_S:g} s of real time;"
+            f" it is at {stuck.where(self._ident)}.\n"
+            "  In a simulation one thread runs at a time, and nothing else happens meanwhile.\n"
+            "  Let it wait by time.sleep() or through ctx['job'].sync, and do less between two waits."
+        )
+
+    @property
+    def _ident(self) -> int:
+        assert self._thread is not None
+        assert self._thread.ident is not None
+        return self._thread.ident
+
+    @property
+    def _name(self) -> str:
+        assert self._thread is not None
+        own = self._thread.name == _NAME
+        return "a sync task" if own else f"thread {self._thread.name!r}"
+
+    @property
+    def where(self) -> str:
+        """Where it waits in virtual time, if it does."""
+        return stuck.where(self._ident) if self._waits else ""
 
     def end_wait(self, wait: Wait) -> None:
         """Called by the loop: what the thread waits for has come."""
@@ -106,7 +161,7 @@ class Baton:
             return
         self.ended = True
         self._go.release()
-        self._back.acquire(timeout=REAL_LIMIT_S)
+        self._stuck()  # one that waits in its `finally` dies with the process
 
     def _end_interrupted(self) -> None:
         """Whether the Ctrl-C came before or after the thread gave the baton back, it is to end."""
@@ -141,7 +196,7 @@ class Baton:
 
     def take(self) -> bool:
         """Wait for the first turn; whether the world still goes on then."""
-        STATE.baton = self
+        STATE.baton, self._thread = self, threading.current_thread()
         self._go.acquire()
         return not self.ended
 
@@ -229,6 +284,13 @@ class Batons:
     def forget(self, baton: Baton) -> None:
         """Its thread has ended by itself."""
         self._all.remove(baton)
+
+    def where_others_wait(self) -> str:
+        """One of those who wait in virtual time may hold what a thread waits for in real time."""
+        places = [where for baton in self._all if (where := baton.where)]
+        return "".join(
+            f"  Another one waits in virtual time at {each}.\n" for each in places[:MAX_TOLD]
+        )
 
     def sleep(self, seconds: float) -> None:
         """`time.sleep` in a baton thread: a virtual timer."""

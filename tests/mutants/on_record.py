@@ -162,6 +162,8 @@ async def aborted_before(simulation):
             return
         await asyncio.sleep(0.5)
         server.restart(data="stale")
+        if not calm(simulation):
+            worker(simulation, tasks=[cleans_up])  # the other one may have been told to end
         [job] = await ended(queue, "a")
         if calm(simulation):
             assert (job.status, job.losses) == (Status.COMPLETE, 1), job

@@ -138,7 +138,9 @@ async def test_a_key_that_was_lost_and_is_claimed_before_it_is_known_to_be_there
     await simulation.queue.enqueue("work", key="a")
     simulation.server.restart("lost")
     simulation.worker([work])
-    simulation.inject("delay", after="enqueue", seconds=2.5)
+    await simulation.advance(1)
+    # The first one is told that the server has forgotten the script, too.
+    simulation.inject("delay", after="enqueue", nth=2, seconds=2.5)
     await simulation.queue.enqueue("work", key="a")
     assert await simulation.drain() == {"complete": 1}
     assert [record.lost for record in simulation.journal] == [True, False]
