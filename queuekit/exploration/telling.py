@@ -86,7 +86,8 @@ class Teller:
         for connection, waiting in self._unanswered.items():
             if connection == hop.connection:
                 continue
-            lost = next((w for w in waiting if _is_again(hop, w)), None)
+            closed = self._wire(connection) is None
+            lost = next((w for w in waiting if _is_again(hop, w, closed=closed)), None)
             if lost is not None:
                 waiting.remove(lost)
                 self._add("", f"{_owner(hop)} sends its {hop.command} again: no answer had come")
@@ -186,12 +187,15 @@ def _owner(hop: Hop) -> str:
     return hop.process or "the test"
 
 
-def _is_again(hop: Hop, earlier: Hop) -> bool:
-    """Whether a script is called with the same words once more.
+def _is_again(hop: Hop, earlier: Hop, *, closed: bool) -> bool:
+    """Whether a command is sent with the same words once more.
 
-    The first word is another one if the server has forgotten it, and the fifth is the time.
+    Of a script the first word is another one if the server has forgotten it, and the fifth is the time. Other
+    commands carry no id: two tasks may send the same one, so the earlier one's connection must be closed.
     """
     if (hop.process, hop.command) != (earlier.process, earlier.command):
         return False
     words, before = hop.words, earlier.words
+    if hop.command.isupper():
+        return closed and words == before
     return len(words) > 5 and (words[3:4], words[5:]) == (before[3:4], before[5:])

@@ -20,7 +20,14 @@ from queuekit.simulation.fault_kinds import (
     WORDS,
 )
 from queuekit.simulation.faults import Fault
-from queuekit.simulation.refusal_rules import ERRORS, GENERATIONS, STATES, never_refused
+from queuekit.simulation.refusal_rules import (
+    ERRORS,
+    GENERATIONS,
+    KNOWN_COMMANDS,
+    OUR_SCRIPTS,
+    STATES,
+    never_refused,
+)
 from queuekit.simulation.refusals import DEFAULT_SERVER
 
 if TYPE_CHECKING:
@@ -139,6 +146,7 @@ def _check_values(kind: str, arguments: Mapping[str, Any]) -> None:
         if name in WORDS:
             fits, expected = value in WORDS[name], f"one of {', '.join(WORDS[name])}"
         elif name == "error":
+            _check_case(kind, value)
             fits, expected = isinstance(value, str) and bool(value), "a code or a text"
         else:
             fits = isinstance(value, int | float) and not isinstance(value, bool)
@@ -169,6 +177,7 @@ def _check_refusal(kind: str, command: str | None, arguments: Mapping[str, Any])
         return
     server = arguments.get("server") or DEFAULT_SERVER
     if never_refused(code, command, GENERATIONS[server]):
+        _check_is_known(command, code)
         state, refused = STATES[code]
         raise SimulationError(
             f"inject('error', command={command!r}, error={code!r}): a {server.title()} {state} lets "
@@ -176,6 +185,29 @@ def _check_refusal(kind: str, command: str | None, arguments: Mapping[str, Any])
             f"  It refuses {refused}.\n"
             "  Name one of those, or command='*' for whatever it refuses; a text of your own "
             f"(error='{code} ...') strikes anything."
+        )
+
+
+def _check_is_known(command: str, code: str) -> None:
+    """Whoever has misspelt a command is not told what a server does with it."""
+    from fakeredis._commands import SUPPORTED_COMMANDS  # noqa: PLC0415 (fakeredis is heavy)
+
+    known = {name.partition(" ")[0].upper() for name in SUPPORTED_COMMANDS} | KNOWN_COMMANDS
+    if command.lower() not in OUR_SCRIPTS and command not in known:
+        raise SimulationError(
+            f"inject('error', command={command!r}, error={code!r}): there is no command {command}, as far as "
+            "the simulation knows.\n"
+            "  Expected is a command of Redis's, in capitals, or the name of a script.\n"
+            "  Mend the name, or say command='*' for whatever a server with this error refuses."
+        )
+
+
+def _check_case(kind: str, value: object) -> None:
+    """A code in another case would be taken for a text of one's own, which strikes anything."""
+    if isinstance(value, str) and value not in ERRORS and value.upper() in ERRORS:
+        raise SimulationError(
+            f"inject({kind!r}, error={value!r}): codes of errors are in capitals.\n"
+            f"  Say error={value.upper()!r}; or more words than one, for a text of your own."
         )
 
 

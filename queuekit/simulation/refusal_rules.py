@@ -228,6 +228,22 @@ def refused_in_scripts(code: str, generation: Generation) -> Collection[str]:
     return generation.allocates if code == "OOM" else generation.writes
 
 
+KNOWN_COMMANDS = frozenset(
+    name.partition("|")[0]
+    for names in (
+        WRITES,
+        ALLOCATES,
+        KEYLESS,
+        TAKE_SEVERAL_KEYS,
+        OF_TRANSACTIONS,
+        SCRIPTS,
+        *(kind.stale | kind.busy for kind in GENERATIONS.values()),  # type: ignore[operator]
+    )
+    for name in names
+)
+"Commands that something is said of here; the embedded server knows others."
+
+
 def never_refused(code: str, command: str, generation: Generation) -> bool:
     """Whether a server in that state lets all commands of this name through, as far as a name tells."""
     kind = OUR_SCRIPTS.get(command.lower())

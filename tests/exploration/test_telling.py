@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
 from queuekit.exploration import Breach, Plan, run_once
 from queuekit.exploration.failures import in_words
 from queuekit.exploration.telling import PROMISES
@@ -16,6 +22,25 @@ async def unheard(simulation):
     await simulation.queue.enqueue("ship", key="before", order=1)
     simulation.inject("lose_reply", command="enqueue", process="test")
     await simulation.queue.enqueue("ship", key="order-42", order=42)
+
+
+def app():
+    return Redis.from_url("redis://app.internal:6379/3")
+
+
+async def side_by_side(simulation):
+    """Two tasks ask for the same lock, and two for others, none of which waits for the others' answers."""
+    async with app() as client:
+        locks = ("lock", "lock", "another", "a third")
+        await asyncio.gather(*(client.set(lock, 1, ex=60, nx=True) for lock in locks))
+
+
+async def after_a_reset(simulation):
+    simulation.inject("reset", after="SET", process="test")
+    async with app() as client:
+        for _ in range(2):
+            with suppress(RedisError):
+                await client.set("lock", 1, ex=60, nx=True)
 
 
 def told(story, **plan):
@@ -35,6 +60,13 @@ def test_a_command_that_is_sent_again_is_told_behind_its_fault():
     assert place(lines, "FAULT lose_reply") < again
     assert not any("BROKEN" in line for line in lines)
     assert not any("again" in line for line in told(sound)[1])
+
+
+def test_who_sends_the_same_command_beside_another_one_does_not_send_it_again():
+    _, lines = told(side_by_side)
+    assert lines == []
+    _, lines = told(after_a_reset)
+    assert place(lines, "FAULT reset") < place(lines, "the test sends its SET again: no answer had")
 
 
 def test_where_a_promise_breaks_stands_in_the_story():

@@ -47,6 +47,14 @@ from queuekit.simulation import SimulationError
             {"command": "claim", "error": "NOREPLICAS", "server": "redis 6.2"},
             "a Redis 6.2 whose replicas are too few lets claim through",
         ),
+        ("error", {"command": "NOSUCH", "error": "OOM"}, "there is no command NOSUCH, as far as"),
+        ("error", {"command": "GTE", "error": "MISCONF"}, "in capitals, or the name of a script"),
+        ("error", {"command": "enqueue", "error": "oom"}, "are in capitals.\n  Say error='OOM'"),
+        (
+            "error",
+            {"command": "*", "error": "Loading"},
+            "more words than one, for a text of your own",
+        ),
         ("error", {"command": "claim", "error": "BUSY", "server": "redis 5"}, "one of redis 8, "),
         ("restart_server", {"at": 1, "data": "gone"}, "one of kept, lost, stale"),
         ("outage", {"at": 1, "seconds": -1}, "a number, 0 or more"),
@@ -57,6 +65,11 @@ async def test_words_that_do_not_fit_are_refused(simulation, kind, words, told):
     with pytest.raises(SimulationError, match=told):
         simulation.inject(kind, **words)
     assert simulation.faults.planned == []
+
+
+async def test_a_text_of_ones_own_may_be_in_small_letters(simulation):
+    for text in ("busy, ask later", "gone"):
+        simulation.inject("error", command="claim", error=text, optional=True)
 
 
 @pytest.mark.parametrize("at", [-1, "2029-12-31T23:59:59Z", float("inf")])
