@@ -78,8 +78,10 @@ def told(
     if ledger.anew or not isinstance(number, int) or not 0 < number <= len(life.runs):
         return
     run = life.runs[number - 1]
-    if process is None or run.process is not process or not run.committing:
-        return  # without that it is the word of a run of the key's last life
+    if process is None or run.process is not process:
+        return
+    if not (run.committing or run.own_end or run.let_go == "lost"):
+        return  # nothing has ended this one: it is the word of a run of the key's last life
     if run.told:
         ledger.breach("P3", life.key, f"run {number} was ended as {run.told}, and ended again")
     run.told = str(details["event"])
