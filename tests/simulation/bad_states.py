@@ -85,6 +85,10 @@ class BadServer:
             yield
         finally:
             self.ask("SCRIPT", "KILL")
+            for _ in range(MANY):  # it ends at its next look whether it was told to
+                [said] = self.replies(("PING",))
+                if not isinstance(said, Error):
+                    break
             link.close()
 
     def replies(self, *commands):
