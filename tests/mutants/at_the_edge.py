@@ -186,6 +186,24 @@ async def tokens(simulation):
     await web.run(asks)
 
 
+async def aborted_unheard(simulation):
+    """A job is aborted while the answer of the claim that took it is lost; its worker asks again."""
+    worker(simulation, lease_s=60.0)
+    web, queue = simulation.process("web"), simulation.queue
+    nth = (2, 1, 3)[simulation.choose("nth", 3)]  # the first claim finds nothing yet
+    simulation.inject("lose_reply", command="claim", nth=nth, how="silence", optional=True)
+
+    async def asks():
+        await asyncio.sleep(1)
+        await bring(queue, "slow", key="a", seconds=50, timeout=90)
+        await asyncio.sleep(0.5)
+        with contextlib.suppress(JobStateError):
+            await insist((await seen(queue, "a")).abort, "no more")
+        await ended(queue, "a")
+
+    await web.run(asks)
+
+
 async def full_ears(simulation):
     """A worker became full while it waited for word of new jobs: the word goes on to one that is free."""
     for _ in range(2):

@@ -20,6 +20,7 @@ from tests.mutants.alone import (
 )
 from tests.mutants.at_the_edge import (
     abort_races,
+    aborted_unheard,
     cut_claim,
     full_ears,
     handed_back,
@@ -100,7 +101,7 @@ STORIES = {
         unanswered_claim, handed_back, hooks, heard, lost_late, tokens, set_back, taken, missed,
         resent, listening, caught_up, statistics,
         half_a_deploy, forgotten, between_runs, counters, bunch, set_aside, aborted_before, abort_resent,
-        full_ears, memory_lost, falling, back_in_front, suspects_place,
+        full_ears, aborted_unheard, memory_lost, falling, back_in_front, suspects_place,
         full_by_then, stops_with_it, stopping_hears, last_word, short_lease, lone, due_soon,
         in_line, room, maker_leaves, maker_dies, not_told, reborn, broken_alone,
         one_job, told_meanwhile, waiting, told_of, never_began, aborted_damaged,
