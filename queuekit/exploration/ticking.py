@@ -91,7 +91,8 @@ class Ticking:
         """From that moment on nobody is behind; so ticks are expected again of whoever is fit."""
         for root, worker in list(self._excused):
             known = self._steps_known[root, worker] == self._simulation.loop.server_clock.skew_ns
-            if root == ledger.root and known and self._goes_on(worker, ledger.workers.get(worker)):
+            process = ledger.present.get(worker)
+            if root == ledger.root and known and self._goes_on(worker, process):
                 del self._excused[root, worker]
                 self._begin(ledger, worker, begin_ms)
 

@@ -148,3 +148,16 @@ def test_an_abort_whose_answer_is_lost_is_no_error(ttl, runs):
         await asyncio.sleep(50)
 
     assert relived(aborted).broken is None
+
+
+def test_a_worker_that_stands_still_before_it_has_claimed_owes_no_tick():
+    async def tick(ctx):
+        pass
+
+    async def stands(simulation):
+        simulation.worker([ship], cron_jobs=[CronJob(tick, cron="* * * * *")])
+        simulation.inject("delay", command="claim", seconds=20)
+        simulation.inject("pause", after="adopt", seconds=150)
+        await simulation.advance(400)
+
+    assert relived(stands).broken is None
