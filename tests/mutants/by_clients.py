@@ -120,6 +120,23 @@ async def unique(simulation):
         await each
 
 
+async def overtaken(simulation):
+    """An enqueue whose answer is lost is sent again when its job has ended, and another had its key since."""
+    worker(simulation)
+    one, two, queue = simulation.process("web"), simulation.process("web-2"), simulation.queue
+    lost = simulation.inject(
+        "lose_reply", command="enqueue", process="web", how="silence", optional=True
+    )
+    asking = asyncio.create_task(one.run(put, queue, "ok", key="a"))
+    await asyncio.sleep(0.5 + simulation.choose("when", 2) / 4)
+    again = await two.run(put, queue, "slow", key="a", seconds=30)
+    job = await asking
+    if len(simulation.faults.struck) == len(lost.fired) == 1:
+        assert again is not None, "the key of an ended job is taken"
+        assert job is not None, "an enqueue that was accepted is told as refused"
+    await two.run(ended, queue, "a")
+
+
 async def groups(simulation):
     """Jobs of a group run one at a time, in their order; some fail, are aborted, or are due later."""
     worker(simulation, concurrency=3)
